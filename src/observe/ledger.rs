@@ -1,0 +1,686 @@
+//! The loss ledger: where every datagram that the kernel handed over is now.
+//!
+//! Per listener:
+//!
+//! ```text
+//! received = queued + parsed + Σ dropped[reason]
+//! parsed   = accepted + Σ rejected[reason]
+//! accepted = routed + unrouted
+//! ```
+//!
+//! and per destination, in events:
+//!
+//! ```text
+//! assigned = delivered + in_flight + spooled + Σ dropped[reason]
+//! ```
+//!
+//! How it is exact: each thread owns a [`Block`] per listener or destination and publishes it once
+//! per batch; within a published block its equation holds. A reader takes the blocks downstream
+//! first, so an event that moves on meanwhile is never counted twice, only seen as still on its
+//! way: `queued` is what was handed to shards and not yet taken, `in_flight` what was assigned and
+//! has no outcome yet.
+
+use std::array;
+use std::ops::AddAssign;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::block::Block;
+use crate::event::{Kind, Listener, ParseError};
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $enum:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $enum { $($(#[$vdoc])* $variant,)+ }
+
+        impl $enum {
+            /// Every value, in the order of the discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Number of values.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Name in metrics, JSON and docs.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl Reason for $enum {
+            const NAMES: &'static [&'static str] = &[$($name,)+];
+            fn index(self) -> usize { self as usize }
+        }
+    };
+}
+
+/// An enum whose values are counted one by one in a [`Tally`].
+pub trait Reason: Copy {
+    /// The names, in the order of the discriminants.
+    const NAMES: &'static [&'static str];
+    /// The discriminant.
+    fn index(self) -> usize;
+}
+
+reasons! {
+    /// Why a datagram was dropped by the receiver, before it was looked at.
+    DropReason {
+        /// The sender's address is not among `allowedSources`.
+        SourceDenied = "source_denied",
+        /// Longer than `maxMessageSize`.
+        Size = "size",
+        /// Over `rateLimit.maxMessagesPerMinute`.
+        RateLimit = "rate_limit",
+        /// The buffer pool ran short, or the queue is full and `queue.strict` is on.
+        QueueFull = "queue_full",
+        /// Still queued when `shutdownTimeout` had passed.
+        Shutdown = "shutdown",
+    }
+}
+
+reasons! {
+    /// Why a datagram that was looked at is not an accepted event.
+    RejectReason {
+        /// No bytes.
+        Empty = "empty",
+        /// The message type is not one of the listener's.
+        UnknownType = "unknown_type",
+        /// The source is not enabled in the configuration.
+        SourceDisabled = "source_disabled",
+        /// The user is listed in `userEvents.excludeUser`.
+        ExcludedUser = "excluded_user",
+        /// No monitor filter accepts the performance event.
+        Filter = "filter",
+        /// A category rule with `action: drop` matched.
+        CategoryDrop = "category_drop",
+        /// Not text in UTF-8 at all.
+        Malformed = "malformed",
+    }
+}
+
+reasons! {
+    /// Why an event that was assigned to a destination will not be delivered there.
+    LossReason {
+        /// The destination refused it for good.
+        Refused = "refused",
+        /// Could not be kept any longer.
+        Expired = "expired",
+        /// The queue in front of the destination was full.
+        Overflow = "overflow",
+        /// Pushed out of the full spool.
+        SpoolFull = "spool_full",
+        /// Neither delivered nor spooled when `shutdownTimeout` had passed.
+        Shutdown = "shutdown",
+        /// In memory when the process ended uncleanly.
+        Crash = "crash",
+    }
+}
+
+reasons! {
+    /// What was noticed about events that were kept.
+    Note {
+        /// Fields were missing.
+        Short = "short",
+        /// More fields than the layout has.
+        Surplus = "surplus",
+        /// More than one reading of the surplus passed all checks.
+        Ambiguous = "ambiguous",
+        /// Invalid UTF-8 was replaced.
+        InvalidUtf8 = "invalid_utf8",
+        /// The system clock stepped back by more than a second.
+        ClockSteps = "clock_steps",
+    }
+}
+
+impl From<ParseError> for RejectReason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Empty => Self::Empty,
+            ParseError::UnknownType => Self::UnknownType,
+            ParseError::Malformed => Self::Malformed,
+        }
+    }
+}
+
+/// One counter per value of a [`Reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally<R, const N: usize> {
+    counts: [u64; N],
+    reason: std::marker::PhantomData<R>,
+}
+
+impl<R: Reason, const N: usize> Default for Tally<R, N> {
+    fn default() -> Self {
+        const { assert!(R::NAMES.len() == N, "one counter per reason") };
+        Self { counts: [0; N], reason: std::marker::PhantomData }
+    }
+}
+
+impl<R: Reason, const N: usize> Tally<R, N> {
+    /// Counts `n` more.
+    pub fn add(&mut self, reason: R, n: u64) {
+        self.counts[reason.index()] += n;
+    }
+
+    /// The count of one reason.
+    #[must_use]
+    pub fn get(&self, reason: R) -> u64 {
+        self.counts[reason.index()]
+    }
+
+    /// Names and counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        R::NAMES.iter().copied().zip(self.counts)
+    }
+
+    /// All counts together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+impl<R: Reason, const N: usize> AddAssign for Tally<R, N> {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+}
+
+impl<R: Reason, const N: usize> Serialize for Tally<R, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(N))?;
+        for (name, count) in self.iter() {
+            map.serialize_entry(name, &count)?;
+        }
+        map.end()
+    }
+}
+
+/// Counts per [`DropReason`].
+pub type Drops = Tally<DropReason, { DropReason::COUNT }>;
+/// Counts per [`RejectReason`].
+pub type Rejects = Tally<RejectReason, { RejectReason::COUNT }>;
+/// Counts per [`LossReason`].
+pub type Losses = Tally<LossReason, { LossReason::COUNT }>;
+/// Counts per [`Note`].
+pub type Notes = Tally<Note, { Note::COUNT }>;
+
+/// Fields of a counter block: plain numbers, and arrays of numbers.
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident [$len:expr] { $($(#[$fdoc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $type,)+ }
+
+        impl $name {
+            /// Number of cells.
+            pub const LEN: usize = $len;
+
+            /// The counters as cells of a [`Block`].
+            #[must_use]
+            pub fn to_cells(&self) -> [u64; Self::LEN] {
+                let mut cells = [0; Self::LEN];
+                let mut at = 0;
+                $(at += self.$field.write(&mut cells[at..]);)+
+                debug_assert_eq!(at, Self::LEN);
+                cells
+            }
+
+            /// The counters back from the cells of a [`Block`].
+            #[must_use]
+            pub fn from_cells(cells: &[u64; Self::LEN]) -> Self {
+                let mut counts = Self::default();
+                let mut at = 0;
+                $(at += counts.$field.read(&cells[at..]);)+
+                debug_assert_eq!(at, Self::LEN);
+                counts
+            }
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field.accumulate(other.$field);)+
+            }
+        }
+    };
+}
+
+/// What can stand in a counter block.
+trait Cells: Copy {
+    fn write(&self, cells: &mut [u64]) -> usize;
+    fn read(&mut self, cells: &[u64]) -> usize;
+    fn accumulate(&mut self, other: Self);
+}
+
+impl Cells for u64 {
+    fn write(&self, cells: &mut [u64]) -> usize {
+        cells[0] = *self;
+        1
+    }
+    fn read(&mut self, cells: &[u64]) -> usize {
+        *self = cells[0];
+        1
+    }
+    fn accumulate(&mut self, other: Self) {
+        *self += other;
+    }
+}
+
+impl<const N: usize> Cells for [u64; N] {
+    fn write(&self, cells: &mut [u64]) -> usize {
+        cells[..N].copy_from_slice(self);
+        N
+    }
+    fn read(&mut self, cells: &[u64]) -> usize {
+        self.copy_from_slice(&cells[..N]);
+        N
+    }
+    fn accumulate(&mut self, other: Self) {
+        for (count, more) in self.iter_mut().zip(other) {
+            *count += more;
+        }
+    }
+}
+
+impl<R: Reason, const N: usize> Cells for Tally<R, N> {
+    fn write(&self, cells: &mut [u64]) -> usize {
+        self.counts.write(cells)
+    }
+    fn read(&mut self, cells: &[u64]) -> usize {
+        self.counts.read(cells)
+    }
+    fn accumulate(&mut self, other: Self) {
+        *self += other;
+    }
+}
+
+counters! {
+    /// What one receiver counts for one listener: `received = handed + Σ dropped`.
+    ReceiveCounts [2 + DropReason::COUNT + 1] {
+        /// Datagrams that the kernel handed over.
+        received: u64,
+        /// Leases handed to shards.
+        handed: u64,
+        /// Dropped without looking at them.
+        dropped: Drops,
+        /// Times the clock stepped back.
+        clock_steps: u64,
+    }
+}
+
+impl ReceiveCounts {
+    /// Whether the block's equation holds.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.received == self.handed + self.dropped.sum()
+    }
+}
+
+counters! {
+    /// What one shard counts for one listener: `taken = Σ accepted + Σ rejected + abandoned` and
+    /// `Σ accepted = routed + unrouted`.
+    ShardCounts [4 + Kind::COUNT + RejectReason::COUNT + Note::COUNT] {
+        /// Leases taken from the rings.
+        taken: u64,
+        /// Leases taken and returned unread because `shutdownTimeout` had passed.
+        abandoned: u64,
+        /// Accepted events that at least one destination wants.
+        routed: u64,
+        /// Accepted events that no destination wants.
+        unrouted: u64,
+        /// Accepted events per [`Kind`].
+        accepted: [u64; Kind::COUNT],
+        /// Parsed but not accepted.
+        rejected: Rejects,
+        /// Noticed about accepted events.
+        notes: Notes,
+    }
+}
+
+impl ShardCounts {
+    /// Whether the block's equations hold.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        let accepted: u64 = self.accepted.iter().sum();
+        self.taken == accepted + self.rejected.sum() + self.abandoned
+            && accepted == self.routed + self.unrouted
+    }
+}
+
+counters! {
+    /// What one shard counts for one destination: `assigned = sent + overflow + open`, where `open`
+    /// is what its open batch holds.
+    AssignCounts [4] {
+        /// Events encoded for the destination.
+        assigned: u64,
+        /// Events in batches handed to the destination's queue.
+        sent: u64,
+        /// Events in batches for which the destination's queue had no room.
+        overflow: u64,
+        /// Events in the open batch (a level, not a counter).
+        open: u64,
+    }
+}
+
+impl AssignCounts {
+    /// Whether the block's equation holds.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.assigned == self.sent + self.overflow + self.open
+    }
+}
+
+counters! {
+    /// What the delivering side counts for one destination:
+    /// `taken = delivered + held + spooled + Σ lost`.
+    DeliverCounts [8 + LossReason::COUNT] {
+        /// Events in batches taken from the destination's queue.
+        taken: u64,
+        /// Events acknowledged by the destination.
+        delivered: u64,
+        /// Events held in memory (a level, not a counter).
+        held: u64,
+        /// Events on disk (a level, not a counter).
+        spooled: u64,
+        /// Batches acknowledged.
+        batches: u64,
+        /// Sends tried again.
+        retries: u64,
+        /// Receive time of the oldest event held, in ns since 1970; 0 when none is held.
+        oldest_ns: u64,
+        /// Bytes sent, after compression.
+        bytes: u64,
+        /// Events that will not be delivered.
+        lost: Losses,
+    }
+}
+
+impl DeliverCounts {
+    /// Whether the block's equation holds.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.taken == self.delivered + self.held + self.spooled + self.lost.sum()
+    }
+}
+
+/// A block of one type of counters.
+macro_rules! typed_block {
+    ($(#[$doc:meta])* $block:ident($counts:ident)) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $block(Block<{ $counts::LEN }>);
+
+        impl $block {
+            /// Publishes the counters; in debug builds the block's equation is asserted.
+            pub fn publish(&self, counts: &$counts) {
+                debug_assert!(counts.balanced(), "ledger out of balance: {counts:?}");
+                self.0.publish(&counts.to_cells());
+            }
+
+            /// The counters of the last publication.
+            #[must_use]
+            pub fn read(&self) -> $counts {
+                $counts::from_cells(&self.0.read())
+            }
+        }
+    };
+}
+
+typed_block! {
+    /// Published by a receiver, one per listener.
+    ReceiveBlock(ReceiveCounts)
+}
+typed_block! {
+    /// Published by a shard, one per listener.
+    ShardBlock(ShardCounts)
+}
+typed_block! {
+    /// Published by a shard, one per destination.
+    AssignBlock(AssignCounts)
+}
+typed_block! {
+    /// Published by the deliver thread, one per destination.
+    DeliverBlock(DeliverCounts)
+}
+
+/// The last error of a destination, for people.
+#[derive(Debug, Default)]
+pub struct LastError(Mutex<Option<String>>);
+
+impl LastError {
+    /// Replaces the text. `None` when the destination works again.
+    pub fn set(&self, text: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One destination's part of the ledger.
+#[derive(Debug)]
+pub struct DestinationLedger {
+    /// `influxdb`, `ndjson`, …
+    pub name: String,
+    /// One block per shard.
+    pub assigned: Vec<AssignBlock>,
+    /// The delivering side.
+    pub delivered: DeliverBlock,
+    /// Why it does not work at the moment.
+    pub last_error: LastError,
+}
+
+/// All blocks of one engine.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Per receiver, per listener.
+    pub receivers: Vec<[ReceiveBlock; Listener::COUNT]>,
+    /// Per shard, per listener.
+    pub shards: Vec<[ShardBlock; Listener::COUNT]>,
+    /// Per destination.
+    pub destinations: Vec<Arc<DestinationLedger>>,
+}
+
+impl Ledger {
+    /// A ledger of zeros.
+    #[must_use]
+    pub fn new(receivers: usize, shards: usize, destinations: &[String]) -> Self {
+        Self {
+            receivers: (0..receivers).map(|_| array::from_fn(|_| ReceiveBlock::default())).collect(),
+            shards: (0..shards).map(|_| array::from_fn(|_| ShardBlock::default())).collect(),
+            destinations: destinations
+                .iter()
+                .map(|name| {
+                    Arc::new(DestinationLedger {
+                        name: name.clone(),
+                        assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
+                        delivered: DeliverBlock::default(),
+                        last_error: LastError::default(),
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// The ledger now, read downstream first.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let destinations = self.destinations.iter().map(|d| DestinationSnapshot::read(d)).collect();
+        let listeners = Listener::ALL.map(|listener| {
+            let mut shard = ShardCounts::default();
+            for block in &self.shards {
+                shard += block[listener as usize].read();
+            }
+            let mut receive = ReceiveCounts::default();
+            for block in &self.receivers {
+                receive += block[listener as usize].read();
+            }
+            ListenerSnapshot::new(receive, shard)
+        });
+        Snapshot { listeners, destinations }
+    }
+}
+
+/// One listener's part of a [`Snapshot`].
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerSnapshot {
+    /// Datagrams that the kernel handed over.
+    pub received: u64,
+    /// Handed to shards and not yet read.
+    pub queued: u64,
+    /// Read.
+    pub parsed: u64,
+    /// Read and wanted.
+    pub accepted: u64,
+    /// Accepted and assigned to at least one destination.
+    pub routed: u64,
+    /// Accepted, and no destination wants it.
+    pub unrouted: u64,
+    /// Dropped unread.
+    pub dropped: Drops,
+    /// Read and not accepted.
+    pub rejected: Rejects,
+    /// Noticed.
+    pub notes: Notes,
+    /// Accepted events per [`Kind`], in the order of [`Kind::ALL`].
+    #[serde(skip)]
+    pub accepted_by_kind: [u64; Kind::COUNT],
+}
+
+impl ListenerSnapshot {
+    fn new(receive: ReceiveCounts, shard: ShardCounts) -> Self {
+        let accepted = shard.accepted.iter().sum();
+        let mut dropped = receive.dropped;
+        dropped.add(DropReason::Shutdown, shard.abandoned);
+        let mut notes = shard.notes;
+        notes.add(Note::ClockSteps, receive.clock_steps);
+        Self {
+            received: receive.received,
+            queued: receive.handed - shard.taken,
+            parsed: accepted + shard.rejected.sum(),
+            accepted,
+            routed: shard.routed,
+            unrouted: shard.unrouted,
+            dropped,
+            rejected: shard.rejected,
+            notes,
+            accepted_by_kind: shard.accepted,
+        }
+    }
+
+    /// Whether the listener's equations hold.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.received == self.queued + self.parsed + self.dropped.sum()
+            && self.parsed == self.accepted + self.rejected.sum()
+            && self.accepted == self.routed + self.unrouted
+    }
+}
+
+/// One destination's part of a [`Snapshot`].
+#[derive(Clone, Debug)]
+pub struct DestinationSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Events encoded for it.
+    pub assigned: u64,
+    /// Events on their way in memory: open batches, queue, requests.
+    pub in_flight: u64,
+    /// Events that will not be delivered.
+    pub dropped: Losses,
+    /// Everything else.
+    pub counts: DeliverCounts,
+    /// Why it does not work at the moment.
+    pub last_error: Option<String>,
+}
+
+impl DestinationSnapshot {
+    fn read(destination: &DestinationLedger) -> Self {
+        let counts = destination.delivered.read();
+        let mut assign = AssignCounts::default();
+        for block in &destination.assigned {
+            assign += block.read();
+        }
+        let mut dropped = counts.lost;
+        dropped.add(LossReason::Overflow, assign.overflow);
+        Self {
+            name: destination.name.clone(),
+            assigned: assign.assigned,
+            // What the shards hold open, what waits in the queue, and what is held for sending.
+            in_flight: assign.open + (assign.sent - counts.taken) + counts.held,
+            dropped,
+            counts,
+            last_error: destination.last_error.get(),
+        }
+    }
+
+    /// Whether the destination's equation holds.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.assigned
+            == self.counts.delivered + self.in_flight + self.counts.spooled + self.dropped.sum()
+    }
+}
+
+/// The whole ledger at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Per listener, in the order of [`Listener::ALL`].
+    pub listeners: [ListenerSnapshot; Listener::COUNT],
+    /// Per destination.
+    pub destinations: Vec<DestinationSnapshot>,
+}
+
+impl Snapshot {
+    /// Whether all equations hold.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.listeners.iter().all(ListenerSnapshot::balanced)
+            && self.destinations.iter().all(DestinationSnapshot::balanced)
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.listeners.iter().all(|l| l.queued == 0)
+            && self.destinations.iter().all(|d| d.in_flight == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_and_back() {
+        let mut counts = ShardCounts { taken: 7, routed: 3, unrouted: 1, ..Default::default() };
+        counts.accepted[Kind::QixPerf as usize] = 4;
+        counts.rejected.add(RejectReason::Filter, 3);
+        assert!(counts.balanced());
+        assert_eq!(ShardCounts::from_cells(&counts.to_cells()), counts);
+    }
+
+    #[test]
+    fn a_snapshot_balances() {
+        let ledger = Ledger::new(1, 1, &["ndjson".into()]);
+        let mut receive = ReceiveCounts { received: 10, handed: 9, ..Default::default() };
+        receive.dropped.add(DropReason::Size, 1);
+        ledger.receivers[0][0].publish(&receive);
+        let mut shard = ShardCounts { taken: 5, routed: 4, ..Default::default() };
+        shard.accepted[0] = 4;
+        shard.rejected.add(RejectReason::Empty, 1);
+        ledger.shards[0][0].publish(&shard);
+        let snapshot = ledger.snapshot();
+        assert!(snapshot.balanced());
+        assert_eq!(snapshot.listeners[0].queued, 4);
+        assert!(!snapshot.at_rest());
+    }
+}
