@@ -43,11 +43,7 @@
 //! `cli` knows the whole configuration.
 
 #![deny(missing_docs, missing_debug_implementations, unsafe_code, unsafe_op_in_unsafe_fn)]
-#![warn(
-    clippy::pedantic,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unnecessary_safety_comment
-)]
+#![warn(clippy::pedantic, clippy::undocumented_unsafe_blocks, clippy::unnecessary_safety_comment)]
 // `module_name_repetitions`: `shard::ShardSettings` reads better at its point of use than `Settings`.
 // `missing_errors_doc`: error enums document each variant where they are declared.
 #![allow(clippy::module_name_repetitions, clippy::missing_errors_doc)]

@@ -59,7 +59,9 @@ impl BatchSender {
     /// Hands a batch over, or gives it back when the queue is full or the destination is gone.
     pub fn try_send(&self, batch: Batch) -> Result<(), Batch> {
         self.queue.try_send(batch).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => batch,
+            mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => {
+                batch
+            }
         })
     }
 

@@ -14,7 +14,7 @@
 
 mod layout;
 
-pub use layout::{Check, Column, ColumnSpec, Layout, COLUMNS_MAX};
+pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
 
 use uuid::Uuid;
 
@@ -179,7 +179,12 @@ impl<'a> Event<'a> {
 
     /// The columns and their values, in the order of the datagram.
     pub fn columns(&self) -> impl Iterator<Item = (Column, Field<'a>)> + '_ {
-        self.kind.layout().columns().iter().zip(&self.fields).map(|(spec, field)| (spec.column, *field))
+        self.kind
+            .layout()
+            .columns()
+            .iter()
+            .zip(&self.fields)
+            .map(|(spec, field)| (spec.column, *field))
     }
 
     /// The text of a column; empty when this kind has no such column or it is not text.

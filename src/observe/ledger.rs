@@ -494,7 +494,9 @@ impl Ledger {
     #[must_use]
     pub fn new(receivers: usize, shards: usize, destinations: &[String]) -> Self {
         Self {
-            receivers: (0..receivers).map(|_| array::from_fn(|_| ReceiveBlock::default())).collect(),
+            receivers: (0..receivers)
+                .map(|_| array::from_fn(|_| ReceiveBlock::default()))
+                .collect(),
             shards: (0..shards).map(|_| array::from_fn(|_| ShardBlock::default())).collect(),
             destinations: destinations
                 .iter()
