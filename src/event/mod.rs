@@ -265,31 +265,9 @@ impl<'a> Event<'a> {
         let standard = versioned && app.get_variant() == Variant::RFC4122;
         (standard || app.is_nil() || app.is_max()).then_some(app)
     }
-}
 
-/// A user's full name, in parts that are to be written one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserFull<'a> {
-    parts: [&'a str; 3],
-}
-
-impl<'a> UserFull<'a> {
-    /// The parts in their order; some may be empty.
-    #[must_use]
-    pub fn parts(&self) -> [&'a str; 3] {
-        self.parts
-    }
-}
-
-impl fmt::Display for UserFull<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts.iter().try_for_each(|part| formatter.write_str(part))
-    }
-}
-
-impl<'a> Event<'a> {
-    /// Some scheduler events have directory and id in two columns, others in one; as in
-    /// Butler SOS, the one is split where the two are empty. The combined column is kept only where it is the one that counts.
+    /// Some scheduler events have directory and id in two columns, others in one; as in Butler SOS,
+    /// the one is split where the two are empty. It is kept only where it is the one that counts.
     fn settle_user(&mut self) {
         let whole = self.text(Column::UserFull);
         if whole.is_empty() {
@@ -310,6 +288,26 @@ impl<'a> Event<'a> {
         if let Some(index) = self.kind.layout().position(column) {
             self.fields[index] = Field::Text(text);
         }
+    }
+}
+
+/// A user's full name, in parts that are to be written one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserFull<'a> {
+    parts: [&'a str; 3],
+}
+
+impl<'a> UserFull<'a> {
+    /// The parts in their order; some may be empty.
+    #[must_use]
+    pub fn parts(&self) -> [&'a str; 3] {
+        self.parts
+    }
+}
+
+impl fmt::Display for UserFull<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| formatter.write_str(part))
     }
 }
 

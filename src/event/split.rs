@@ -42,7 +42,7 @@ impl Separators {
     }
 
     /// Finds them from the right, too.
-    fn find_right(&mut self, line: &[u8]) {
+    pub fn find_right(&mut self, line: &[u8]) {
         self.right = memchr::memrchr_iter(b';', line).take(COLUMNS_MAX).collect();
     }
 
