@@ -23,6 +23,9 @@ mod split;
 mod text;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
 
 use std::fmt;

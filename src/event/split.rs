@@ -8,9 +8,10 @@
 //! * the same with another column of free text in the message's place (scheduler).
 //!
 //! A reading holds when the UUIDs, times and whole numbers from the message on are what their columns
-//! ask for, or empty. (b) wins if it holds, or if none does; else the first that holds, in the order
-//! above. Separators of user events need no such choice, as their message is the last column; nor do
-//! those of performance events, which have no free text.
+//! ask for, or empty, and so is the scheduler's `DIRECTORY\id`, without which its last three readings
+//! could not be told apart. (b) wins if it holds, or if none does; else the first that holds, in the
+//! order above. Separators of user events need no such choice, as their message is the last column;
+//! nor do those of performance events, which have no free text.
 
 use std::ops::Range;
 
@@ -142,12 +143,12 @@ fn reading_holds(layout: &Layout, line: &[u8], separators: &Separators, reading:
 }
 
 fn is_plausible(spec: &ColumnSpec, raw: &[u8]) -> bool {
-    match spec.check {
-        Check::Uuid => {
-            uuid_of(raw).is_some() || (spec.column == Column::ProxySessionId && raw == b"0")
-        }
-        Check::Time => time::is_valid(raw),
-        Check::Int { .. } => number::int(raw).is_some(),
-        Check::Source | Check::Text | Check::Float => true,
+    match (spec.check, spec.column) {
+        (Check::Uuid, Column::ProxySessionId) => raw == b"0" || uuid_of(raw).is_some(),
+        (Check::Uuid, _) => uuid_of(raw).is_some(),
+        (Check::Time, _) => time::is_valid(raw),
+        (Check::Int { .. }, _) => number::int(raw).is_some(),
+        (_, Column::UserFull) => memchr::memchr(b'\\', raw).is_some(),
+        (Check::Source | Check::Text | Check::Float, _) => true,
     }
 }
