@@ -1,0 +1,176 @@
+//! What the configuration makes of an event: excluded, filtered, categorised, named.
+
+use ringside::event::{Kind, Listener};
+use serde::Deserialize;
+use serde_yaml::Value as Yaml;
+
+use super::text::{narrow, wide};
+use super::{Event, Text};
+
+/// An app that the repository service knows.
+#[derive(Clone, Debug, Deserialize)]
+pub struct App {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The parts of a configuration that decide about events.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    root: Yaml,
+    apps: Vec<App>,
+}
+
+/// What the rules say about an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is written, with these categories (name and value).
+    Wanted(Vec<(String, String)>),
+    /// Its user is excluded.
+    ExcludedUser,
+    /// No monitor filter accepts it.
+    Filtered,
+    /// The rules stumble over it: it has no message to look into.
+    Stumbled,
+}
+
+impl Rules {
+    /// Reads a configuration file.
+    pub fn new(config: &str, apps: Vec<App>) -> Self {
+        let root: Yaml = serde_yaml::from_str(config).expect("the configuration is YAML");
+        Self { root: root["Butler-SOS"].clone(), apps }
+    }
+
+    /// Name and value of the tags that every event of a listener gets.
+    pub fn static_tags(&self, listener: Listener) -> Vec<(String, String)> {
+        let section = match listener {
+            Listener::UserEvents => "userEvents",
+            Listener::LogEvents => "logEvents",
+        };
+        pairs(&self.root[section]["tags"])
+    }
+
+    /// The name of an app; ids are compared as they are written.
+    pub fn app_name(&self, id: &[u16]) -> Option<Text> {
+        self.apps.iter().find(|app| wide(&app.id) == id).map(|app| wide(&app.name))
+    }
+
+    /// What becomes of an event.
+    pub fn judge(&self, event: &Event) -> Verdict {
+        match event.kind {
+            Kind::ProxySession | Kind::ProxyConnection if self.excludes(event) => {
+                Verdict::ExcludedUser
+            }
+            Kind::ProxySession | Kind::ProxyConnection => Verdict::Wanted(Vec::new()),
+            Kind::QixPerf if !self.monitored(event) => Verdict::Filtered,
+            kind => match self.categories(&event.text("level"), &event.text("message"), kind) {
+                Some(categories) => Verdict::Wanted(categories),
+                None => Verdict::Stumbled,
+            },
+        }
+    }
+
+    fn excludes(&self, event: &Event) -> bool {
+        list(&self.root["userEvents"]["excludeUser"]).iter().any(|user| {
+            wide(string(&user["directory"])) == event.text("user_directory")
+                && wide(string(&user["userId"])) == event.text("user_id")
+        })
+    }
+
+    /// Whether a monitor filter accepts a performance event. The filters look at the datagram's
+    /// text, not at what became of it.
+    fn monitored(&self, event: &Event) -> bool {
+        let filter = &self.root["logEvents"]["enginePerformanceMonitor"]["monitorFilter"];
+        let name = self.app_name(&wide(event.raw("app_id"))).map(|name| narrow(&name));
+        let is_app = |entry: &Yaml| {
+            entry["appId"].as_str() == Some(event.raw("app_id"))
+                || entry["appName"].as_str().is_some_and(|wanted| name.as_deref() == Some(wanted))
+        };
+        let accepts = |section: &Yaml| {
+            chosen(&section["objectType"], "ObjectTypes", event.raw("object_type"))
+                && chosen(&section["method"], "Methods", event.raw("method"))
+        };
+        let specific = &filter["appSpecific"];
+        let all = &filter["allApps"];
+        let by_app = specific["enable"] == Yaml::Bool(true)
+            && list(&specific["app"])
+                .iter()
+                .any(|app| list(&app["include"]).iter().any(is_app) && accepts(app));
+        let by_all = all["enable"] == Yaml::Bool(true)
+            && !list(&all["appExclude"]).iter().any(is_app)
+            && accepts(all);
+        by_app || by_all
+    }
+
+    /// The categories of a log event; `None` when a rule wants to look into a message and there is
+    /// none.
+    pub fn categories(
+        &self,
+        level: &[u16],
+        message: &[u16],
+        kind: Kind,
+    ) -> Option<Vec<(String, String)>> {
+        let section = &self.root["logEvents"]["categorise"];
+        let (level, message) = (narrow(level).to_lowercase(), narrow(message));
+        let mut found: Vec<(String, String)> = Vec::new();
+        let mut matched = false;
+        for rule in list(&section["rules"]) {
+            if !list(&rule["logLevel"]).iter().any(|l| string(l).to_lowercase() == level) {
+                continue;
+            }
+            if kind == Kind::QixPerf {
+                return None;
+            }
+            if !list(&rule["filter"]).iter().any(|filter| {
+                let value = string(&filter["value"]);
+                match string(&filter["type"]) {
+                    "sw" => message.starts_with(value),
+                    "ew" => message.ends_with(value),
+                    _ => message.contains(value),
+                }
+            }) {
+                continue;
+            }
+            if string(&rule["action"]) == "drop" {
+                return Some(Vec::new());
+            }
+            matched = true;
+            for category in pairs(&rule["category"]) {
+                if !found.contains(&category) {
+                    found.push(category);
+                }
+            }
+        }
+        if !matched && section["ruleDefault"]["enable"] == Yaml::Bool(true) {
+            found = pairs(&section["ruleDefault"]["category"]);
+        }
+        Some(found)
+    }
+}
+
+/// Whether `text` is among those that a section of the monitor filter asks for.
+fn chosen(section: &Yaml, what: &str, text: &str) -> bool {
+    let names = |key: String| list(&section[key.as_str()]).iter().any(|name| string(name) == text);
+    if section[format!("all{what}").as_str()] == Yaml::Bool(true) {
+        !names(format!("all{what}Exclude"))
+    } else {
+        names(format!("some{what}Include"))
+    }
+}
+
+fn list(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_sequence().map_or(&[], Vec::as_slice)
+}
+
+fn string(yaml: &Yaml) -> &str {
+    yaml.as_str().unwrap_or_default()
+}
+
+fn pairs(yaml: &Yaml) -> Vec<(String, String)> {
+    list(yaml)
+        .iter()
+        .map(|entry| (string(&entry["name"]).to_owned(), string(&entry["value"]).to_owned()))
+        .collect()
+}
