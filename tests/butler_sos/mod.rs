@@ -14,11 +14,10 @@ mod rules;
 mod text;
 mod write;
 
-pub use numbers::{js_number, parse_int};
-pub use read::{COLUMNS, Column, Event, Take, app_of_context, read, take_text};
+pub use read::{Column, Event, Take, columns_of, is_lower_uuid, is_registered_uuid, read};
 pub use rules::{App, Rules, Verdict};
-pub use text::{narrow, wide};
-pub use write::{Field, Extras, Loss, Point, write};
+pub use text::{narrow, sanitise, wide};
+pub use write::{Extras, Field, Loss, Point, write};
 
 use ringside::event::Listener;
 

@@ -164,13 +164,15 @@ const QIX_PERF: Columns = &[
 ];
 
 /// The columns of a kind, in the order of the datagram.
-pub const COLUMNS: fn(Kind) -> Columns = |kind| match kind {
-    Kind::ProxySession | Kind::ProxyConnection => USER,
-    Kind::Engine => ENGINE,
-    Kind::Proxy | Kind::Repository => PROXY,
-    Kind::Scheduler => SCHEDULER,
-    Kind::QixPerf => QIX_PERF,
-};
+pub fn columns_of(kind: Kind) -> Columns {
+    match kind {
+        Kind::ProxySession | Kind::ProxyConnection => USER,
+        Kind::Engine => ENGINE,
+        Kind::Proxy | Kind::Repository => PROXY,
+        Kind::Scheduler => SCHEDULER,
+        Kind::QixPerf => QIX_PERF,
+    }
+}
 
 /// One column of an event.
 #[derive(Clone, Debug)]
@@ -192,12 +194,14 @@ pub struct Event {
     pub kind: Kind,
     /// The columns, in the order of the datagram.
     pub columns: Vec<Column>,
+    /// The app that the context of a user event names.
+    pub app: Text,
 }
 
 impl Event {
     /// Reads the columns of `kind` from `pieces`, one piece a column.
     pub fn of(kind: Kind, pieces: &[String]) -> Self {
-        let columns = COLUMNS(kind)
+        let columns = columns_of(kind)
             .iter()
             .enumerate()
             .map(|(index, (name, take))| {
@@ -206,7 +210,11 @@ impl Event {
                 Column { name, take: *take, raw, value }
             })
             .collect();
-        Self { kind, columns }
+        let mut event = Self { kind, columns, app: Text::new() };
+        if kind.listener() == Listener::UserEvents {
+            event.app = app_of_context(&event.text("context"));
+        }
+        event
     }
 
     /// A column, if the kind has it.
@@ -262,7 +270,7 @@ pub fn take_text(raw: &str, limit: usize) -> Value {
     Value::Text(sanitise(&wide(raw), limit))
 }
 
-fn is_lower_uuid(text: &str) -> bool {
+pub fn is_lower_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -304,13 +312,13 @@ fn read_log_event(text: &str) -> Option<Event> {
         "/qseow-qix-perf/" => Kind::QixPerf,
         _ => return None,
     };
-    let pieces = &pieces[..pieces.len().min(COLUMNS(kind).len())];
+    let pieces = &pieces[..pieces.len().min(columns_of(kind).len())];
     Some(Event::of(kind, pieces))
 }
 
 /// The app of a user event: what stands between `/app/` at the start of the context and the next
 /// `?` or `/app/`, if that is a UUID.
-pub fn app_of_context(context: &[u16]) -> Text {
+fn app_of_context(context: &[u16]) -> Text {
     let context = narrow(context);
     let id = context
         .strip_prefix("/app/")
@@ -321,7 +329,7 @@ pub fn app_of_context(context: &[u16]) -> Text {
 }
 
 /// A UUID of version 1 to 8 with the usual variant, in any case; or the nil or max UUID.
-fn is_registered_uuid(id: &str) -> bool {
+pub fn is_registered_uuid(id: &str) -> bool {
     let lower = id.to_ascii_lowercase();
     let digits = lower.replace('-', "");
     is_lower_uuid(&lower)

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_yaml::Value as Yaml;
 
 use super::text::{narrow, wide};
-use super::{Event, Text};
+use super::{Event, Loss, Text};
 
 /// An app that the repository service knows.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,14 +26,12 @@ pub struct Rules {
 /// What the rules say about an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It is written, with these categories (name and value).
-    Wanted(Vec<(String, String)>),
-    /// Its user is excluded.
-    ExcludedUser,
-    /// No monitor filter accepts it.
-    Filtered,
-    /// The rules stumble over it: it has no message to look into.
-    Stumbled,
+    /// It is written as it is.
+    Plain,
+    /// It is written with these categories (name and value).
+    Categorised(Vec<(String, String)>),
+    /// It is not written.
+    Lost(Loss),
 }
 
 impl Rules {
@@ -52,23 +50,32 @@ impl Rules {
         pairs(&self.root[section]["tags"])
     }
 
-    /// The name of an app; ids are compared as they are written.
-    pub fn app_name(&self, id: &[u16]) -> Option<Text> {
-        self.apps.iter().find(|app| wide(&app.id) == id).map(|app| wide(&app.name))
+    fn app_name(&self, id: &str) -> Option<&str> {
+        // Compared as it is written, upper and lower case.
+        self.apps.iter().find(|app| app.id == id).map(|app| app.name.as_str())
+    }
+
+    /// The name of the app that an event is about; empty if there is none.
+    pub fn name_of_app(&self, event: &Event) -> Text {
+        let named = |id: &[u16], unknown| wide(self.app_name(&narrow(id)).unwrap_or(unknown));
+        match event.kind {
+            Kind::QixPerf => named(&event.text("app_id"), ""),
+            Kind::ProxySession | Kind::ProxyConnection if !event.app.is_empty() => {
+                named(&event.app, "<unknown app name>")
+            }
+            _ => Text::new(),
+        }
     }
 
     /// What becomes of an event.
     pub fn judge(&self, event: &Event) -> Verdict {
         match event.kind {
             Kind::ProxySession | Kind::ProxyConnection if self.excludes(event) => {
-                Verdict::ExcludedUser
+                Verdict::Lost(Loss::ExcludedUser)
             }
-            Kind::ProxySession | Kind::ProxyConnection => Verdict::Wanted(Vec::new()),
-            Kind::QixPerf if !self.monitored(event) => Verdict::Filtered,
-            kind => match self.categories(&event.text("level"), &event.text("message"), kind) {
-                Some(categories) => Verdict::Wanted(categories),
-                None => Verdict::Stumbled,
-            },
+            Kind::ProxySession | Kind::ProxyConnection => Verdict::Plain,
+            Kind::QixPerf if !self.monitored(event) => Verdict::Lost(Loss::Filtered),
+            _ => self.categorise(event).map_or(Verdict::Lost(Loss::NoMessage), Verdict::Categorised),
         }
     }
 
@@ -83,10 +90,10 @@ impl Rules {
     /// text, not at what became of it.
     fn monitored(&self, event: &Event) -> bool {
         let filter = &self.root["logEvents"]["enginePerformanceMonitor"]["monitorFilter"];
-        let name = self.app_name(&wide(event.raw("app_id"))).map(|name| narrow(&name));
+        let name = self.app_name(event.raw("app_id"));
         let is_app = |entry: &Yaml| {
             entry["appId"].as_str() == Some(event.raw("app_id"))
-                || entry["appName"].as_str().is_some_and(|wanted| name.as_deref() == Some(wanted))
+                || entry["appName"].as_str().is_some_and(|wanted| name == Some(wanted))
         };
         let accepts = |section: &Yaml| {
             chosen(&section["objectType"], "ObjectTypes", event.raw("object_type"))
@@ -106,21 +113,17 @@ impl Rules {
 
     /// The categories of a log event; `None` when a rule wants to look into a message and there is
     /// none.
-    pub fn categories(
-        &self,
-        level: &[u16],
-        message: &[u16],
-        kind: Kind,
-    ) -> Option<Vec<(String, String)>> {
+    fn categorise(&self, event: &Event) -> Option<Vec<(String, String)>> {
         let section = &self.root["logEvents"]["categorise"];
-        let (level, message) = (narrow(level).to_lowercase(), narrow(message));
+        let level = narrow(&event.text("level")).to_lowercase();
+        let message = narrow(&event.text("message"));
         let mut found: Vec<(String, String)> = Vec::new();
         let mut matched = false;
         for rule in list(&section["rules"]) {
             if !list(&rule["logLevel"]).iter().any(|l| string(l).to_lowercase() == level) {
                 continue;
             }
-            if kind == Kind::QixPerf {
+            if event.kind == Kind::QixPerf {
                 return None;
             }
             if !list(&rule["filter"]).iter().any(|filter| {

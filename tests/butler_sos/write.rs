@@ -33,6 +33,8 @@ pub struct Point {
 /// Why a point, though made, does not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
+    /// Not an event.
+    UnknownType,
     /// A user event lacks a column that is asked for.
     MissingColumn,
     /// The client refuses a number that is none.
@@ -54,8 +56,6 @@ pub struct Extras {
     pub static_tags: Vec<(String, String)>,
     /// Categories of a log event, if it has been categorised.
     pub categories: Option<Vec<(String, String)>>,
-    /// App of a user event.
-    pub app_id: Text,
     /// Name of the app of a user event or a performance event.
     pub app_name: Text,
     /// Tags of the user agent.
@@ -111,7 +111,7 @@ impl Writer<'_> {
         point.tag("userDirectory", self.clean(directory));
         point.tag("userId", self.clean(id.clone()));
         point.tag("origin", self.clean(self.text("origin")));
-        point.tag_unless_empty("appId", self.clean(self.extras.app_id.clone()));
+        point.tag_unless_empty("appId", self.clean(self.event.app.clone()));
         point.tag_unless_empty("appName", self.clean(self.extras.app_name.clone()));
         for (name, value) in &self.extras.user_agent {
             point.tag(name, wide(value));
@@ -125,8 +125,8 @@ impl Writer<'_> {
         };
         point.field(&format!("userFull{v3}"), Field::Text(full));
         point.field(&format!("userId{v3}"), Field::Text(id));
-        if !self.extras.app_id.is_empty() {
-            point.field(&format!("appId{v2}"), Field::Text(self.extras.app_id.clone()));
+        if !self.event.app.is_empty() {
+            point.field(&format!("appId{v2}"), Field::Text(self.event.app.clone()));
         }
         if !self.extras.app_name.is_empty() {
             point.field(&format!("appName{v2}"), Field::Text(self.extras.app_name.clone()));
@@ -322,9 +322,10 @@ impl Writer<'_> {
         let (directory, id) = (self.text("user_directory"), self.text("user_id"));
         let full = self.text("user_full");
         let backslash = u16::from(b'\\');
-        match full.iter().position(|unit| *unit == backslash) {
-            Some(at) if directory.is_empty() && id.is_empty() => {
-                (full[..at].to_vec(), full[at + 1..].to_vec())
+        let mut parts = full.split(|unit| *unit == backslash);
+        match (parts.next(), parts.next()) {
+            (Some(left), Some(right)) if directory.is_empty() && id.is_empty() => {
+                (left.to_vec(), right.to_vec())
             }
             _ => (directory, id),
         }
