@@ -12,6 +12,8 @@ pub mod clock;
 pub mod disk;
 pub mod dispatch;
 pub mod influxdb;
+pub mod json;
+pub mod line;
 pub mod ndjson;
 
 use std::future::Future;
