@@ -14,7 +14,7 @@ mod rules;
 mod text;
 mod write;
 
-pub use read::{Column, Event, Take, columns_of, is_lower_uuid, is_registered_uuid, read};
+pub use read::{Event, Take, columns_of, is_lower_uuid, is_registered_uuid, read};
 pub use rules::{App, Rules, Verdict};
 pub use text::{narrow, sanitise, wide};
 pub use write::{Extras, Field, Loss, Point, write};
