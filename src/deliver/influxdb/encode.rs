@@ -236,6 +236,13 @@ impl<'e> Writer<'e, '_> {
                 }
                 self.line.bytes(b"\",");
             }
+            (Form::OptionalUuid, Source::Uuid(slot)) => {
+                if let Some(uuid) = &self.scratch.uuids[slot] {
+                    self.line.literal(literals, step.literal);
+                    self.line.bytes(uuid);
+                    self.line.bytes(b"\",");
+                }
+            }
             (Form::Integer, Source::Int(column)) => {
                 if let Some(number @ Int::Value(_)) = self.int(column) {
                     self.line.literal(literals, step.literal);
@@ -262,7 +269,7 @@ impl<'e> Writer<'e, '_> {
                 }
             }
             (Form::RawEvent, _) => self.raw_event(step),
-            (Form::Integer | Form::IntegerText | Form::Float, _) => {
+            (Form::OptionalUuid | Form::Integer | Form::IntegerText | Form::Float, _) => {
                 debug_assert!(false, "the table and the layout disagree");
             }
         }

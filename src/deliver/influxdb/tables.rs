@@ -48,6 +48,8 @@ pub(super) struct FieldRow {
 pub(super) enum Form {
     /// A string.
     Text,
+    /// A UUID as a string; left out when there is none.
+    OptionalUuid,
     /// An integer; left out when it is too large (difference 26).
     Integer,
     /// A float; left out when it is not finite (differences 6 and 26).
@@ -109,7 +111,11 @@ const USER_TAGS: [TagRow; 7] = [
 ];
 
 const USER_FIELDS: [FieldRow; 3] = [
-    text(["appId", "appId_field", "appId_field"], Value::ContextAppId),
+    FieldRow {
+        names: ["appId", "appId_field", "appId_field"],
+        value: Value::ContextAppId,
+        form: Form::OptionalUuid,
+    },
     text(["userFull", "userFull", "userFull_field"], Value::UserFull),
     text(["userId", "userId", "userId_field"], Value::Column(Column::UserId)),
 ];
