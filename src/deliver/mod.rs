@@ -96,6 +96,9 @@ pub trait Transport {
 
     /// Whether batches may overtake each other, so that several can be under way.
     fn unordered(&self) -> bool;
+
+    /// Bytes of all bodies sent so far, after compression.
+    fn sent_bytes(&self) -> u64;
 }
 
 /// Files, for everything in this room.
