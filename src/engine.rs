@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
@@ -25,9 +25,10 @@ use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served};
 use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
-use crate::observe::ledger::{Ledger, Snapshot};
-use crate::observe::stats::{ListenerState, State};
-use crate::receive::{self, BackendKind, Receivers};
+use crate::event::Listener;
+use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
+use crate::observe::stats::{Sockets, State};
+use crate::receive::{self, BackendKind, Handle, Receivers};
 use crate::rules::EnabledKinds;
 use crate::shard::{self, Output, Shard};
 
@@ -45,12 +46,14 @@ pub struct Settings {
     pub enabled: EnabledKinds,
     /// Where events go.
     pub destinations: Vec<Box<dyn Destination>>,
+    /// Requests under way per destination, where order does not matter.
+    pub in_flight: usize,
 }
 
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
-    receivers: Arc<Receivers>,
+    handle: Arc<Handle>,
     state: Arc<State>,
     threads: Vec<JoinHandle<()>>,
     ended: mpsc::UnboundedReceiver<Ended>,
@@ -101,6 +104,8 @@ impl Drop for EndReport {
 pub struct Drained {
     /// The ledger at the end.
     pub ledger: Snapshot,
+    /// Datagrams that the kernel dropped, per listener.
+    pub kernel_dropped: [u64; Listener::COUNT],
     /// Whether every event was delivered or dropped for a reason other than the shutdown itself.
     pub clean: bool,
 }
@@ -109,66 +114,58 @@ impl Engine {
     /// Binds the listeners and starts all threads. When this returns, datagrams are received.
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
         let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
-        let (receiver_count, shard_count) =
-            (settings.receive.receivers.max(1), settings.receive.shards.max(1));
-        let ledger = Arc::new(Ledger::new(receiver_count, shard_count, &names));
-        let (receivers, rx_threads, feeds) =
-            receive::start(settings.receive, Arc::clone(&ledger))?;
-        let receivers = Arc::new(receivers);
-        let latency = Arc::new(Latency::default());
+        let shard_count = settings.receive.shards;
+        let ledger = Arc::new(Ledger::new(settings.receive.receivers, shard_count, &names));
+        let Receivers { threads: receivers, shards: inputs, handle } =
+            receive::start(settings.receive, &ledger)?;
+
         let mut health = Health::default();
-        for (listener, address) in receivers.addresses() {
-            health.add_listener(listener).set(address);
+        for listener in Listener::ALL {
+            if let Some(address) = handle.addresses(listener).first() {
+                health.add_listener(listener).set(*address);
+            }
         }
+        let latency = Arc::new(Latency::default());
         let (sender, ended) = mpsc::unbounded_channel();
         let mut spawner = Spawner { threads: Vec::new(), sender };
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, given_up) = watch::channel(false);
-
-        let mut outputs: Vec<Vec<Output>> = (0..shard_count).map(|_| Vec::new()).collect();
-        let mut served = Vec::new();
-        for (destination, ledger) in settings.destinations.into_iter().zip(&ledger.destinations) {
-            let (senders, receiver) = batch::queue(shard_count);
-            for (outputs, sender) in outputs.iter_mut().zip(senders) {
-                let encoder = destination.encoder();
-                outputs.push(Output { encoder, sender, ledger: Arc::clone(ledger) });
-            }
-            served.push((destination, receiver, Arc::clone(ledger)));
-        }
-        let uring = receivers.backend() == BackendKind::IoUring;
+        let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
+        let deliver = Deliver {
+            served,
+            given_up,
+            latency: Arc::clone(&latency),
+            uring: handle.backend() == BackendKind::IoUring,
+            in_flight: settings.in_flight,
+        };
         let beat = health.add_thread("deliver");
-        let deliver = Deliver { served, given_up, latency: Arc::clone(&latency), uring };
         spawner.spawn("deliver", move || deliver.run(&beat))?;
-
-        for (index, (feed, outputs)) in feeds.into_iter().zip(outputs).enumerate() {
+        for (index, (input, outputs)) in inputs.into_iter().zip(outputs).enumerate() {
             let name = format!("shard-{index}");
             let beat = health.add_thread(&name);
-            let shard = Shard::new(
-                index,
-                settings.shard,
-                settings.enabled,
-                Arc::clone(&ledger),
-                outputs,
-                Arc::clone(&latency),
-            );
+            let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
+            let shard =
+                Shard::new(index, settings.shard, settings.enabled, ledger, outputs, latency);
             let abandon = Arc::clone(&abandon);
             spawner.spawn(&name, move || {
-                shard::run(shard, feed.ends, &feed.sleeper, &SystemClock::new(), &beat, &abandon);
+                let clock = SystemClock::new();
+                shard::run(shard, input.ends, &input.sleeper, &clock, &beat, &abandon);
             })?;
         }
-        for (index, receiver) in rx_threads.into_iter().enumerate() {
-            let name = format!("rx-{index}");
+        for receiver in receivers {
+            let name = format!("rx-{}", receiver.index());
             let beat = health.add_thread(&name);
-            spawner.spawn(&name, move || receiver.run(&beat))?;
+            spawner.spawn(&name, move || receive(receiver, &beat))?;
         }
-        let state = Arc::new(State::new(
+        let state = Arc::new(State {
+            backend: handle.backend().name(),
             ledger,
             health,
             latency,
-            receivers.backend().name(),
-            listener_state(&receivers),
-        ));
-        Ok(Self { receivers, state, threads: spawner.threads, ended, abandon, give_up })
+            sockets: Box::new(Kernel(Arc::clone(&handle))),
+            started: SystemTime::now(),
+        });
+        Ok(Self { handle, state, threads: spawner.threads, ended, abandon, give_up })
     }
 
     /// What the endpoints show.
@@ -177,10 +174,10 @@ impl Engine {
         &self.state
     }
 
-    /// The receivers: backend, addresses, granted socket buffers.
+    /// The receivers: backend, addresses, granted socket buffer.
     #[must_use]
-    pub fn receivers(&self) -> &Receivers {
-        &self.receivers
+    pub fn receivers(&self) -> &Handle {
+        &self.handle
     }
 
     /// Waits for a thread to end that should not have ended; gives its name.
@@ -193,7 +190,7 @@ impl Engine {
 
     /// Reads what is queued, sends what can be sent within `timeout`, counts the rest.
     pub async fn drain(mut self, timeout: Duration) -> Drained {
-        self.receivers.stop();
+        self.handle.stop(Instant::now() + timeout);
         let running = self.threads.iter().filter(|thread| !thread.is_finished()).count();
         let mut all_well = running == self.threads.len();
         let mut left = running;
@@ -216,9 +213,10 @@ impl Engine {
                 () = &mut give_up => break,
             }
         }
-        let ledger = self.state.ledger().snapshot();
+        let ledger = self.state.ledger.snapshot();
         let clean = all_well && in_time && ledger.at_rest();
-        Drained { ledger, clean }
+        let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
+        Drained { ledger, kernel_dropped, clean }
     }
 }
 
@@ -249,10 +247,11 @@ impl Spawner {
 
 /// The deliver thread: all destinations on one runtime.
 struct Deliver {
-    served: Vec<(Box<dyn Destination>, BatchReceiver, Arc<crate::observe::ledger::DestinationLedger>)>,
+    served: Vec<(Box<dyn Destination>, BatchReceiver, Arc<DestinationLedger>)>,
     given_up: watch::Receiver<bool>,
     latency: Arc<Latency>,
     uring: bool,
+    in_flight: usize,
 }
 
 impl Deliver {
@@ -282,6 +281,7 @@ impl Deliver {
                     given_up: self.given_up.clone(),
                     latency: Arc::clone(&self.latency),
                     uring: self.uring,
+                    in_flight: self.in_flight,
                 })
             })
             .collect();
@@ -311,7 +311,48 @@ async fn join_all(futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
     }
 }
 
-fn listener_state(receivers: &Arc<Receivers>) -> Vec<ListenerState> {
-    let _ = receivers;
-    Vec::new()
+/// The thread of a receiver.
+fn receive(receiver: receive::Receiver, beat: &Beat) {
+    let index = receiver.index();
+    if let Err(error) = receiver.run(beat) {
+        tracing::error!("receiver {index} stopped: {error}");
+    }
+}
+
+/// Per shard its outputs, and per destination what its future needs.
+type Connected =
+    (Vec<Vec<Output>>, Vec<(Box<dyn Destination>, BatchReceiver, Arc<DestinationLedger>)>);
+
+/// Makes the queues between all shards and all destinations.
+fn connect(
+    destinations: Vec<Box<dyn Destination>>,
+    ledger: &Ledger,
+    shards: usize,
+) -> Connected {
+    let mut outputs: Vec<Vec<Output>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut served = Vec::new();
+    for (destination, ledger) in destinations.into_iter().zip(&ledger.destinations) {
+        let (senders, batches) = batch::queue(shards);
+        for (outputs, sender) in outputs.iter_mut().zip(senders) {
+            let encoder = destination.encoder();
+            outputs.push(Output { encoder, sender, ledger: Arc::clone(ledger) });
+        }
+        served.push((destination, batches, Arc::clone(ledger)));
+    }
+    (outputs, served)
+}
+
+/// What the endpoints ask of the sockets.
+#[derive(Debug)]
+struct Kernel(Arc<Handle>);
+
+impl Sockets for Kernel {
+    fn kernel_dropped(&self, listener: Listener) -> u64 {
+        self.0.kernel_drops(listener)
+    }
+
+    fn buffer_bytes(&self, listener: Listener) -> u64 {
+        let sockets = self.0.addresses(listener).len() * self.0.receivers();
+        (self.0.socket_buffer() * sockets) as u64
+    }
 }

@@ -20,11 +20,11 @@ use crate::deliver::batch::{Batch, BatchSender};
 use crate::deliver::{Clock, Encode};
 use crate::event::{self, Event, Listener};
 use crate::observe::health::Beat;
-use crate::observe::histogram::Histogram;
+use crate::observe::histogram::{Latency, LocalHistogram};
 use crate::observe::ledger::{
     AssignCounts, DestinationLedger, Ledger, Note, RejectReason, ShardCounts,
 };
-use crate::receive::handoff::{ShardEnd, Sleeper};
+use crate::receive::{ShardEnd, Sleeper};
 use crate::rules::EnabledKinds;
 
 /// Leases taken before counters are published and deadlines looked at. At 2 µs per event a turn
@@ -97,7 +97,8 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// Receive times of this turn, in groups of datagrams that came together, for the histogram.
     arrivals: Vec<(u64, u64)>,
-    latency: Arc<Histogram>,
+    local: LocalHistogram,
+    latency: Arc<Latency>,
 }
 
 impl Shard {
@@ -109,7 +110,7 @@ impl Shard {
         enabled: EnabledKinds,
         ledger: Arc<Ledger>,
         outputs: Vec<Output>,
-        latency: Arc<Histogram>,
+        latency: Arc<Latency>,
     ) -> Self {
         let open = outputs
             .into_iter()
@@ -131,6 +132,7 @@ impl Shard {
             open,
             scratch: Vec::new(),
             arrivals: Vec::with_capacity(TURN_LEASES),
+            local: LocalHistogram::default(),
             latency,
         }
     }
@@ -189,8 +191,9 @@ impl Shard {
         if !self.arrivals.is_empty() {
             let wall_ns = clock.wall_ns();
             for (received_ns, count) in self.arrivals.drain(..) {
-                self.latency.record(wall_ns.saturating_sub(received_ns), count);
+                self.local.record(wall_ns.saturating_sub(received_ns), count);
             }
+            self.local.publish(&self.latency.batch);
         }
     }
 
@@ -300,8 +303,8 @@ pub fn run(
         }
         let now = clock.now();
         let timeout = shard.deadline().map_or(SLEEP_MAX, |at| at.saturating_sub(now));
-        sleeper.sleep(timeout.min(SLEEP_MAX), || {
-            ends.iter().any(|end| !end.is_empty()) || ends.iter().all(ShardEnd::finished)
+        sleeper.sleep(Some(timeout.min(SLEEP_MAX)), || {
+            ends.iter().any(|end| end.has_leases()) || ends.iter().all(ShardEnd::finished)
         });
     }
     // The only place where a shard waits for a destination: everything else is over.

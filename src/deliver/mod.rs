@@ -16,15 +16,66 @@ pub mod json;
 pub mod line;
 pub mod ndjson;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
 
 use crate::event::Event;
+use crate::observe::histogram::Latency;
+use crate::observe::ledger::DestinationLedger;
 pub use batch::Batch;
+use batch::BatchReceiver;
+
+/// Where events can go: one encoder per shard, and a future that delivers the batches.
+pub trait Destination: fmt::Debug + Send {
+    /// Name in the ledger: `influxdb`, `ndjson`, …
+    fn name(&self) -> String;
+
+    /// A new encoder, for one shard.
+    fn encoder(&self) -> Box<dyn Encode>;
+
+    /// Delivers what is served until every batch has an outcome. Runs on the deliver thread.
+    fn serve(self: Box<Self>, served: Served) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// What a destination gets to deliver, and what it reports to.
+#[derive(Debug)]
+pub struct Served {
+    /// The batches of all shards. They end when the shards have ended.
+    pub batches: BatchReceiver,
+    /// The destination's part of the ledger.
+    pub ledger: Arc<DestinationLedger>,
+    /// Turns true when the time to shut down is over.
+    pub given_up: watch::Receiver<bool>,
+    /// Gets the time from receive to acknowledgement.
+    pub latency: Arc<Latency>,
+    /// Whether the runtime is tokio-uring's, so that files can go through io_uring too.
+    pub uring: bool,
+    /// Requests under way at once, where order does not matter.
+    pub in_flight: usize,
+}
+
+impl Served {
+    /// Serves one transport with these batches; see [`dispatch::run`].
+    pub async fn run<T: Transport>(self, transport: T) {
+        let Self { batches, ledger, mut given_up, latency, in_flight, .. } = self;
+        let settings = dispatch::Settings { in_flight, ..dispatch::Settings::default() };
+        let deadline = async move {
+            // An error means that the engine is gone, and with it the time to shut down.
+            let _ = given_up.wait_for(|given_up| *given_up).await;
+        };
+        let clock = clock::SystemClock::new();
+        let record = |nanoseconds, events| latency.delivered.record(nanoseconds, events);
+        dispatch::run(ledger, batches, transport, clock, settings, deadline, record).await;
+    }
+}
 
 /// Writes events in a destination's format.
 pub trait Encode: Send {

@@ -1,0 +1,302 @@
+//! `ringside run`: settings from the file, the engine, signals, the drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::oneshot;
+
+use super::settings::{self, Settings};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
+use crate::config::{self, Config};
+use crate::engine::{Drained, Engine};
+use crate::event::Listener;
+use crate::observe::ledger::Snapshot;
+use crate::observe::logging::{self, Level};
+use crate::observe::{http, stats::State};
+
+/// Arguments of `ringside run`. Those of Butler SOS work here too.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// Configuration file; without one, events go to ./ringside-data/ and the console page
+    #[arg(short = 'c', long = "configfile", alias = "config", value_name = "FILE")]
+    pub configfile: Option<PathBuf>,
+    /// error, warn, info, verbose, debug or silly; overrides the file
+    #[arg(short = 'l', long = "loglevel", value_name = "LEVEL")]
+    pub loglevel: Option<Level>,
+    /// Accepted for Butler SOS's sake: New Relic account names
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub new_relic_account_name: Vec<String>,
+    /// Accepted for Butler SOS's sake: New Relic insert API keys
+    #[arg(long, value_name = "KEY", num_args = 1.., hide_env_values = true)]
+    pub new_relic_api_key: Vec<String>,
+    /// Accepted for Butler SOS's sake: New Relic account ids
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    pub new_relic_account_id: Vec<String>,
+    /// Accepted for Butler SOS's sake; the file is always verified
+    #[arg(long)]
+    pub skip_config_verification: bool,
+}
+
+/// Runs the engine until a signal ends it; returns the exit code.
+#[must_use]
+pub fn run(args: &RunArgs) -> u8 {
+    let Ok(config) = load(args) else { return EXIT_USAGE };
+    run_config(&config, None, |_| {})
+}
+
+/// The file's settings, or the embedded default; problems are printed.
+fn load(args: &RunArgs) -> Result<Config, ()> {
+    let (config, warnings) = match &args.configfile {
+        None => (config::embedded_default(), Vec::new()),
+        Some(path) => match config::load(path) {
+            Ok(loaded) => (loaded.config, loaded.warnings),
+            Err(error) => {
+                eprintln!("{error}");
+                return Err(());
+            }
+        },
+    };
+    logging::start(args.loglevel.unwrap_or(settings::level(&config)));
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
+/// every listener is bound.
+pub(super) fn run_config(
+    config: &Config,
+    limit: Option<Duration>,
+    started: impl FnOnce(&Engine),
+) -> u8 {
+    match start(config) {
+        Ok(running) => {
+            started(&running.engine);
+            running.wait(limit)
+        }
+        Err(StartError { code, text }) => {
+            tracing::error!("{text}");
+            code
+        }
+    }
+}
+
+/// Everything that runs.
+struct Running {
+    engine: Engine,
+    console: Console,
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+    shutdown_timeout: Duration,
+}
+
+/// Why nothing runs, and the exit code that says so.
+struct StartError {
+    code: u8,
+    text: String,
+}
+
+impl StartError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self { code: EXIT_FAILED, text: error.to_string() }
+    }
+}
+
+fn start(config: &Config) -> Result<Running, StartError> {
+    let Settings { engine, endpoints, shutdown_timeout } = settings::of(config)
+        .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::failed)?;
+    // Before anybody can know that this process is there: a signal is never missed.
+    let signals = Signals::new(&runtime).map_err(StartError::failed)?;
+    let server = http::Server::bind(&endpoints).map_err(|error| StartError {
+        code: match error {
+            http::Error::TokenRequired { .. } => EXIT_USAGE,
+            _ => EXIT_FAILED,
+        },
+        text: error.to_string(),
+    })?;
+    let engine = Engine::start(engine).map_err(StartError::failed)?;
+    let line = ready_line(&engine, &server);
+    let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
+    // A promise to whoever waits for it: printed whatever the log level.
+    eprintln!("{line}");
+    notify_ready();
+    Ok(Running { engine, console, runtime, signals, shutdown_timeout })
+}
+
+impl Running {
+    /// Waits for a signal or the end of `limit`, drains, and returns the exit code.
+    fn wait(self, limit: Option<Duration>) -> u8 {
+        let Self { mut engine, console, runtime, mut signals, shutdown_timeout } = self;
+        let code = runtime.block_on(async move {
+            let over = async {
+                match limit {
+                    Some(limit) => tokio::time::sleep(limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let failed = tokio::select! {
+                () = signals.next() => false,
+                () = over => false,
+                name = engine.failed() => {
+                    tracing::error!("thread {name} has ended; stopping");
+                    true
+                }
+            };
+            eprintln!("draining, for at most {shutdown_timeout:?}; a second signal ends at once");
+            let drained = tokio::select! {
+                drained = engine.drain(shutdown_timeout) => drained,
+                () = signals.next() => {
+                    tracing::error!("second signal: ending now");
+                    return EXIT_FAILED;
+                }
+            };
+            report(&drained);
+            if drained.clean && !failed { EXIT_OK } else { EXIT_FAILED }
+        });
+        console.stop();
+        code
+    }
+}
+
+/// The line that says that every listener is bound.
+fn ready_line(engine: &Engine, server: &http::Server) -> String {
+    let mut line = String::from("ringside ready: ");
+    for listener in Listener::ALL {
+        for address in engine.receivers().addresses(listener) {
+            line += &format!("{} {address}, ", listener.name());
+        }
+    }
+    let console = server.addresses().find(|(part, _)| *part == http::Part::Console);
+    if let Some((_, address)) = console {
+        line += &format!("console http://{address}/, ");
+    }
+    line + &format!("backend {}", engine.receivers().backend().name())
+}
+
+/// The thread that serves the endpoints; it lives until after the drain.
+struct Console {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Console {
+    fn start(server: http::Server, state: &Arc<State>) -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let state = Arc::clone(state);
+        let serve = move || {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            if let Err(error) = server.run(&state, stopped) {
+                tracing::error!("the console stopped: {error}");
+            }
+        };
+        let thread = thread::Builder::new().name("console".into()).spawn(serve)?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        // An error means that the console has stopped already, and said so.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Prints the ledger.
+fn report(drained: &Drained) {
+    let Snapshot { listeners, destinations } = &drained.ledger;
+    for (listener, counts) in Listener::ALL.iter().zip(listeners) {
+        let dropped = reasons(counts.dropped.iter());
+        let rejected = reasons(counts.rejected.iter());
+        let kernel_dropped = drained.kernel_dropped[*listener as usize];
+        eprintln!(
+            "ledger: {} received={} kernel_dropped={kernel_dropped} queued={} accepted={} \
+             unrouted={} dropped[{dropped}] rejected[{rejected}]",
+            listener.name(),
+            counts.received,
+            counts.queued,
+            counts.accepted,
+            counts.unrouted,
+        );
+    }
+    for destination in destinations {
+        eprintln!(
+            "ledger: {} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
+            destination.name,
+            destination.assigned,
+            destination.counts.delivered,
+            destination.in_flight,
+            destination.counts.spooled,
+            reasons(destination.dropped.iter()),
+        );
+    }
+}
+
+/// The reasons that were counted, as `name=count`.
+fn reasons(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let counted = counts.filter(|(_, count)| *count > 0);
+    counted.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Tells systemd, if it started us, that the service is up.
+fn notify_ready() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+/// Where the first datagram of each listener can be sent; for the demo.
+pub(super) fn targets(engine: &Engine) -> [Option<SocketAddr>; Listener::COUNT] {
+    Listener::ALL.map(|listener| engine.receivers().addresses(listener).first().copied())
+}
+
+/// The signals that ask to stop: SIGTERM and SIGINT, or Ctrl-C.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _context = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new(_: &tokio::runtime::Runtime) -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
