@@ -2,9 +2,9 @@
 //!
 //! Problems are collected, not thrown: a file with five mistakes is corrected in one round.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
-use super::document::{Node, Path, Position};
+use super::document::{Data, Node, Path, Place, Position};
 
 /// One problem or warning, at one place of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub(super) struct Report<'d> {
     root: &'d Node,
     /// Sections that other settings switch off, as key paths; their limits are not judged.
     pub unused: Vec<String>,
+    /// Settings that the file uses and this version does nothing with yet.
+    without_effect: BTreeMap<Position, String>,
     problems: Vec<(Position, Diagnostic)>,
     warnings: Vec<(Position, Diagnostic)>,
 }
@@ -93,6 +95,7 @@ impl<'d> Report<'d> {
             file: file.into(),
             root,
             unused: Vec::new(),
+            without_effect: BTreeMap::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
         }
@@ -110,7 +113,7 @@ impl<'d> Report<'d> {
         }
     }
 
-    /// A value outside its limits. Values of sections that are switched off are not judged: template
+    /// A value of the file outside its limits. Defaults are not judged, and values of sections that are switched off neither: template
     /// files leave their placeholders there.
     pub fn outside_limits(&mut self, path: &Path<'_>, fault: Fault) {
         let place = path.locate(self.root);
@@ -118,7 +121,7 @@ impl<'d> Report<'d> {
         let unused = self.unused.iter().any(|section| {
             shown.strip_prefix(section.as_str()).is_some_and(|rest| rest.starts_with('.'))
         });
-        if !place.disabled && !unused {
+        if place.node.is_some() && !place.disabled && !unused {
             self.problem_at(place.at, path.to_string(), fault);
         }
     }
@@ -141,6 +144,38 @@ impl<'d> Report<'d> {
     pub fn warning_at(&mut self, at: Position, path: String, fault: Fault) {
         let diagnostic = self.diagnostic(at, path, fault);
         self.warnings.push((at, diagnostic));
+    }
+
+    /// Notes a setting that has no effect yet, if the file makes use of it.
+    pub fn not_yet(&mut self, path: &Path<'_>) {
+        let Place { node: Some(node), at, disabled: false } = path.locate(self.root) else {
+            return;
+        };
+        let used = match &node.data {
+            Data::Bool(on) => *on,
+            Data::Sequence(items) => !items.is_empty(),
+            Data::Mapping(entries) => !entries.is_empty() && !node.is_disabled(),
+            _ => false,
+        };
+        if used {
+            self.without_effect.insert(at, path.to_string());
+        }
+    }
+
+    /// One warning for a list of keys, at the first of them.
+    pub fn summarise(&mut self, keys: BTreeMap<Position, String>, what: &str, hint: &str) {
+        let Some((at, _)) = keys.first_key_value() else { return };
+        let at = *at;
+        let names: Vec<_> = keys
+            .into_values()
+            .map(|path| path.strip_prefix("Butler-SOS.").unwrap_or(&path).to_owned())
+            .collect();
+        let what = format!("{what}: {}", names.join(", "));
+        self.warning_at(at, "Butler-SOS".to_owned(), Fault::new(what, hint));
+    }
+
+    pub fn take_without_effect(&mut self) -> BTreeMap<Position, String> {
+        std::mem::take(&mut self.without_effect)
     }
 
     /// The node of a key, when the file has the key.

@@ -102,6 +102,8 @@ impl Node {
 pub(super) enum Path<'a> {
     Root,
     Key(&'a Path<'a>, &'a str),
+    /// Several keys with dots between them.
+    Keys(&'a Path<'a>, &'a str),
     Index(&'a Path<'a>, usize),
 }
 
@@ -116,31 +118,36 @@ pub(super) struct Place<'d> {
     pub disabled: bool,
 }
 
+impl<'d> Place<'d> {
+    fn key(self, key: &str) -> Self {
+        let Some(node) = self.node else { return self };
+        let disabled = self.disabled || node.is_disabled();
+        match node.get(key) {
+            None => Self { node: None, disabled, ..self },
+            Some(Entry { key_at, value, .. }) => {
+                let branch = matches!(value.data, Data::Sequence(_) | Data::Mapping(_));
+                let at = if branch { *key_at } else { value.at };
+                Self { node: Some(value), at, disabled }
+            }
+        }
+    }
+
+    fn index(self, index: usize) -> Self {
+        let Some(Node { data: Data::Sequence(items), .. }) = self.node else {
+            return Self { node: None, ..self };
+        };
+        let node = items.get(index);
+        Self { node, at: node.map_or(self.at, |node| node.at), ..self }
+    }
+}
+
 impl Path<'_> {
     pub fn locate<'d>(&self, root: &'d Node) -> Place<'d> {
         match self {
             Self::Root => Place { node: Some(root), at: root.at, disabled: false },
-            Self::Key(parent, key) => {
-                let parent = parent.locate(root);
-                let Some(node) = parent.node else { return parent };
-                let disabled = parent.disabled || node.is_disabled();
-                match node.get(key) {
-                    None => Place { node: None, disabled, ..parent },
-                    Some(Entry { key_at, value, .. }) => {
-                        let branch = matches!(value.data, Data::Sequence(_) | Data::Mapping(_));
-                        let at = if branch { *key_at } else { value.at };
-                        Place { node: Some(value), at, disabled }
-                    }
-                }
-            }
-            Self::Index(parent, index) => {
-                let parent = parent.locate(root);
-                let Some(Node { data: Data::Sequence(items), .. }) = parent.node else {
-                    return Place { node: None, ..parent };
-                };
-                let node = items.get(*index);
-                Place { node, at: node.map_or(parent.at, |node| node.at), ..parent }
-            }
+            Self::Key(parent, key) => parent.locate(root).key(key),
+            Self::Keys(parent, keys) => keys.split('.').fold(parent.locate(root), Place::key),
+            Self::Index(parent, index) => parent.locate(root).index(*index),
         }
     }
 }
@@ -150,7 +157,7 @@ impl fmt::Display for Path<'_> {
         match self {
             Self::Root => Ok(()),
             Self::Key(Path::Root, key) => f.write_str(key),
-            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Key(parent, key) | Self::Keys(parent, key) => write!(f, "{parent}.{key}"),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -252,22 +259,28 @@ impl Builder {
     }
 
     fn wants_key(&self) -> bool {
-        self.open.last().is_some_and(|open| {
-            matches!(open.node.data, Data::Mapping(_)) && open.key.is_none()
-        })
+        self.open
+            .last()
+            .is_some_and(|open| matches!(open.node.data, Data::Mapping(_)) && open.key.is_none())
     }
 
     fn key(&mut self, key: String, at: Position) {
-        let Some(open) = self.open.last_mut() else { return };
-        if let Some(first) = open.node.get(&key).filter(|_| key != MERGE) {
+        let first = self.open.last().and_then(|open| open.node.get(&key));
+        if let Some(first) = first.filter(|_| key != MERGE) {
             let what = format!(
                 "the key `{key}` is here a second time; the first is at line {}, column {}",
                 first.key_at.line, first.key_at.column
             );
             let path = format!("{}{key}", self.prefix());
-            self.duplicates.push(Misplaced { at, path, fault: Fault::new(what, "keep one of them") });
+            self.duplicates.push(Misplaced {
+                at,
+                path,
+                fault: Fault::new(what, "keep one of them"),
+            });
         }
-        open.key = Some((key, at));
+        if let Some(open) = self.open.last_mut() {
+            open.key = Some((key, at));
+        }
     }
 
     /// The path of what is open, with the dot that a key after it needs.
@@ -311,7 +324,11 @@ impl Builder {
     fn begin(&mut self, at: Position, anchor: usize, data: Data) -> Result<(), Misplaced> {
         if self.wants_key() {
             let what = "a key is a list or a section";
-            return Err(Misplaced::new(at, what, "keys are plain words; values after `{` need quotes"));
+            return Err(Misplaced::new(
+                at,
+                what,
+                "keys are plain words; values after `{` need quotes",
+            ));
         }
         self.nested(1, at)?;
         let node = self.node(at, data)?;

@@ -9,6 +9,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
     fmt,
+    iter::Enumerate,
     slice::Iter,
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Found<T> {
 
 /// Reads `root` into settings and reports everything that does not fit.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(root: &Node, report: &mut Report<'_>) -> Found<T> {
-    let reader = Reader {
+    let reader = &Reader {
         report: RefCell::new(report),
         struck: RefCell::default(),
         unknown: RefCell::default(),
@@ -49,14 +50,14 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(root: &Node, report: &mut Repor
     };
     // Each round strikes one value out, so the rounds end.
     let settings = loop {
-        match (Place { reader: &reader, node: root, path: &Path::Root }).read() {
+        match (Place { reader, node: root, path: &Path::Root }).read() {
             Ok(settings) => break Some(settings),
             Err(()) if reader.struck.borrow().contains(&root.id) => break None,
             Err(()) if reader.report.borrow().problems() >= PROBLEMS_MAX => break None,
             Err(()) => {}
         }
     };
-    Found { settings, left_alone: reader.left_alone.into_inner() }
+    Found { settings, left_alone: reader.left_alone.take() }
 }
 
 #[derive(Debug)]
@@ -112,13 +113,13 @@ fn near(key: &str) -> usize {
 
 /// A node and how we came to it.
 #[derive(Clone, Copy)]
-struct Place<'r, 'd> {
-    reader: &'r Reader<'r, 'd>,
-    node: &'r Node,
-    path: &'r Path<'r>,
+struct Place<'p, 'r, 'd> {
+    reader: &'p Reader<'r, 'd>,
+    node: &'p Node,
+    path: &'p Path<'p>,
 }
 
-impl Place<'_, '_> {
+impl Place<'_, '_, '_> {
     fn read<T: for<'de> Deserialize<'de>>(self) -> Result<T, ()> {
         self.guard(|place| T::deserialize(place)).map_err(|_| ())
     }
@@ -136,7 +137,7 @@ impl Place<'_, '_> {
     }
 }
 
-impl<'de> Deserializer<'de> for Place<'_, '_> {
+impl<'de> Deserializer<'de> for Place<'_, '_, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -153,9 +154,7 @@ impl<'de> Deserializer<'de> for Place<'_, '_> {
                 let items = items.iter().enumerate();
                 visitor.visit_seq(Items { place: self, items })
             }
-            Data::Mapping(entries) => {
-                visitor.visit_map(Entries::new(self, None, entries))
-            }
+            Data::Mapping(entries) => visitor.visit_map(Entries::new(self, None, entries)),
         }
     }
 
@@ -199,12 +198,12 @@ impl<'de> Deserializer<'de> for Place<'_, '_> {
     }
 }
 
-struct Items<'r, 'd> {
-    place: Place<'r, 'd>,
-    items: std::iter::Enumerate<Iter<'r, Node>>,
+struct Items<'p, 'r, 'd> {
+    place: Place<'p, 'r, 'd>,
+    items: Enumerate<Iter<'p, Node>>,
 }
 
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
+impl<'de> SeqAccess<'de> for Items<'_, '_, '_> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -221,28 +220,31 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
     }
 }
 
-struct Entries<'r, 'd> {
-    place: Place<'r, 'd>,
+struct Entries<'p, 'r, 'd> {
+    place: Place<'p, 'r, 'd>,
     /// The keys of the struct that is being filled.
     known: Option<&'static [&'static str]>,
-    entries: Iter<'r, Entry>,
-    value: Option<&'r Entry>,
+    entries: Iter<'p, Entry>,
+    value: Option<&'p Entry>,
 }
 
-impl<'r, 'd> Entries<'r, 'd> {
+impl<'p, 'r, 'd> Entries<'p, 'r, 'd> {
     fn new(
-        place: Place<'r, 'd>,
+        place: Place<'p, 'r, 'd>,
         known: Option<&'static [&'static str]>,
-        entries: &'r [Entry],
+        entries: &'p [Entry],
     ) -> Self {
         Self { place, known, entries: entries.iter(), value: None }
     }
 }
 
-impl<'de> MapAccess<'de> for Entries<'_, '_> {
+impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let Place { reader, path, node: section } = self.place;
         for entry in self.entries.by_ref() {
             if let Some(known) = self.known

@@ -127,16 +127,17 @@ impl Limit<Secret> for Filled {
     }
 }
 
-impl<T> Limit<Option<T>> for Filled
-where
-    Self: Limit<T>,
-{
+/// A limit on a value that may be missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IfGiven<L>(pub L);
+
+impl<T, L: Limit<T>> Limit<Option<T>> for IfGiven<L> {
     fn describe(&self) -> String {
-        Limit::<T>::describe(self)
+        self.0.describe()
     }
 
     fn check(&self, value: &Option<T>) -> Result<(), Fault> {
-        value.as_ref().map_or(Ok(()), |value| Limit::<T>::check(self, value))
+        value.as_ref().map_or(Ok(()), |value| self.0.check(value))
     }
 }
 
@@ -360,9 +361,9 @@ macro_rules! section {
                 let key = $crate::config::setting::section!(@key $field $(as $key)?);
                 let limits = $crate::config::setting::section!(@limits $type $(=> $limit)?);
                 let status = $crate::config::setting::section!(@status $($status)?);
-                let row = row.below(&key, limits, &[$($doc),+], status);
+                let below = row.below(&key, limits, &[$($doc),+], status);
                 let default = defaults.map(|defaults| &defaults.$field);
-                <$type as $crate::config::setting::Setting>::describe(default, row, rows);
+                <$type as $crate::config::setting::Setting>::describe(default, below, rows);
             )*
         }
     };
