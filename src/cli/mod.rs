@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod run;
 pub mod send;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,38 @@
+//! `ringside check`: is this configuration file right?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::settings;
+use super::{EXIT_OK, EXIT_USAGE};
+use crate::config;
+
+/// Arguments of `ringside check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Configuration file
+    #[arg(short = 'c', long = "configfile", value_name = "FILE")]
+    configfile: PathBuf,
+}
+
+/// Checks the file, prints what is found; returns the exit code.
+#[must_use]
+pub fn check(args: &CheckArgs) -> u8 {
+    let loaded = match config::load(&args.configfile) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if let Err(error) = settings::of(&loaded.config) {
+        eprintln!("error: {error}");
+        return EXIT_USAGE;
+    }
+    println!("{}: the configuration is right", args.configfile.display());
+    EXIT_OK
+}

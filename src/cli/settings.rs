@@ -1,0 +1,263 @@
+//! From the configuration file to the settings of each room. Only the commands know both.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use super::{EXIT_FAILED, EXIT_USAGE};
+use crate::config::{Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads};
+use crate::deliver::influxdb::encode::EncoderSettings;
+use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSettings, Target};
+use crate::deliver::ndjson::NdjsonDestination;
+use crate::deliver::{Destination, influxdb::Version};
+use crate::engine;
+use crate::event::{self, Kind};
+use crate::observe::http::{BindSettings, Part, Token};
+use crate::observe::logging::Level;
+use crate::receive::{self, BackendChoice, ListenerSettings};
+use crate::rules::EnabledKinds;
+use crate::shard;
+
+/// What `run` needs.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) engine: engine::Settings,
+    pub(super) endpoints: Vec<BindSettings>,
+    pub(super) shutdown_timeout: Duration,
+}
+
+/// Why a valid file cannot be used on this host.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettingsError {
+    /// A listener's host does not resolve.
+    #[error(
+        "Butler-SOS.{section}.udpServerConfig.serverHost: `{host}` cannot be resolved: {error}; \
+         use an address of this host, or 0.0.0.0 for all of them"
+    )]
+    Host { section: &'static str, host: String, error: io::Error },
+    /// `InfluxDB` cannot be talked to with these settings.
+    #[error(transparent)]
+    Influx(#[from] InfluxError),
+}
+
+impl SettingsError {
+    /// The exit code that says whose fault it is.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Host { .. } => EXIT_FAILED,
+            Self::Influx(_) => EXIT_USAGE,
+        }
+    }
+}
+
+/// The log level of the file.
+pub(super) fn level(config: &Config) -> Level {
+    match config.log_level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Verbose => Level::Verbose,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Silly => Level::Silly,
+    }
+}
+
+/// The settings of all rooms.
+pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
+    Ok(Settings {
+        engine: engine::Settings {
+            receive: receive(config)?,
+            shard: shard::Settings {
+                flush_interval: config.ringside.flush_interval.get(),
+                batch_bytes: bytes(config.ringside.batch_bytes.get()),
+                batch_events: config.influxdb_config.max_batch_size,
+            },
+            enabled: enabled(config),
+            destinations: destinations(config)?,
+            in_flight: config.ringside.deliver.in_flight.into(),
+        },
+        endpoints: endpoints(config),
+        shutdown_timeout: config.ringside.shutdown_timeout.get(),
+    })
+}
+
+/// Sizes of the file are limited to what every supported platform can address.
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+fn receive(config: &Config) -> Result<receive::Settings, SettingsError> {
+    let ringside = &config.ringside;
+    let strict = ringside.queue.strict;
+    let user = config.user_listener().map(|l| listener(&l, "userEvents", strict)).transpose()?;
+    let log = config.log_listener().map(|l| listener(&l, "logEvents", strict)).transpose()?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (receivers, shards) = threads_for(cores);
+    Ok(receive::Settings {
+        listeners: [user, log],
+        backend: match ringside.receive.backend {
+            Backend::Auto => BackendChoice::Auto,
+            Backend::IoUring => BackendChoice::IoUring,
+            Backend::Tokio => BackendChoice::Tokio,
+        },
+        receivers: threads(ringside.receive.receivers, receivers),
+        shards: threads(ringside.shards, shards),
+        slots: ringside.receive.slots as usize,
+        socket_buffer: bytes(ringside.receive.socket_buffer.get()),
+        ..receive::Settings::default()
+    })
+}
+
+fn threads(setting: Threads, auto: usize) -> usize {
+    match setting {
+        Threads::Auto => auto,
+        Threads::Count(count) => count.into(),
+    }
+}
+
+/// Receivers and shards that `auto` stands for. One of each measured best on 2 cores
+/// (docs/performance.md). A shard costs about as much per event as the kernel's receive path and a
+/// receiver together, and the deliver thread half of that: with more cores, half of them become
+/// shards and an eighth receivers.
+fn threads_for(cores: usize) -> (usize, usize) {
+    ((cores / 8).max(1), (cores / 2).max(1))
+}
+
+fn listener(
+    listener: &Listener<'_>,
+    section: &'static str,
+    strict: bool,
+) -> Result<ListenerSettings, SettingsError> {
+    let addresses: Vec<SocketAddr> = (listener.host, listener.port)
+        .to_socket_addrs()
+        .map_err(|error| SettingsError::Host { section, host: listener.host.to_owned(), error })?
+        .collect();
+    let queue = listener.queue;
+    Ok(ListenerSettings {
+        addresses,
+        max_message_size: listener.max_message_size as usize,
+        queue_capacity: queue.max_size as usize + queue.max_concurrent as usize,
+        backpressure_threshold: queue.backpressure_threshold,
+        strict,
+    })
+}
+
+fn enabled(config: &Config) -> EnabledKinds {
+    let source = &config.log_events.source;
+    EnabledKinds(Kind::ALL.map(|kind| match kind {
+        Kind::ProxySession | Kind::ProxyConnection => config.user_events.enable,
+        Kind::Engine => source.engine.enable,
+        Kind::Proxy => source.proxy.enable,
+        Kind::Repository => source.repository.enable,
+        Kind::Scheduler => source.scheduler.enable,
+        Kind::QixPerf => {
+            source.qix_perf.enable && config.log_events.engine_performance_monitor.enable
+        }
+    }))
+}
+
+fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsError> {
+    let mut destinations: Vec<Box<dyn Destination>> = Vec::new();
+    if config.influxdb_config.enable {
+        let destination = InfluxDestination::new(series(config), influxdb_server(config))?;
+        destinations.push(Box::new(destination));
+    }
+    let ndjson = &config.ringside.ndjson;
+    if ndjson.enable {
+        let path = PathBuf::from(&ndjson.path);
+        destinations.push(Box::new(NdjsonDestination { kinds: [true; Kind::COUNT], path }));
+    }
+    Ok(destinations)
+}
+
+fn tags(tags: &[Tag]) -> Vec<(String, String)> {
+    tags.iter().map(|tag| (tag.name.clone(), tag.value.clone())).collect()
+}
+
+fn series(config: &Config) -> EncoderSettings {
+    EncoderSettings {
+        version: version(config),
+        user_tags: tags(&config.user_events.tags),
+        log_tags: tags(&config.log_events.tags),
+        log_row_tag: config.ringside.log_row_tag,
+        kinds: Kind::ALL.map(|kind| match kind.listener() {
+            event::Listener::UserEvents => config.user_events.send_to_influxdb.enable,
+            event::Listener::LogEvents => config.log_events.send_to_influxdb.enable,
+        }),
+    }
+}
+
+fn version(config: &Config) -> Version {
+    match config.influxdb_config.version {
+        InfluxdbVersion::V1 => Version::V1,
+        InfluxdbVersion::V2 => Version::V2,
+        InfluxdbVersion::V3 => Version::V3,
+    }
+}
+
+fn influxdb_server(config: &Config) -> InfluxSettings {
+    let influxdb = &config.influxdb_config;
+    let extra = &config.ringside.influxdb;
+    // The file's checks have made sure that the section of the version is there; the template's
+    // values stand in where it is not.
+    let v1 = influxdb.v1_config.clone().unwrap_or_default();
+    let v2 = influxdb.v2_config.clone().unwrap_or_default();
+    let v3 = influxdb.v3_config.clone().unwrap_or_default();
+    let secret = |secret: &crate::config::Secret| influxdb::Secret::new(secret.expose());
+    let timeout = match (extra.timeout, influxdb.version) {
+        (Some(timeout), _) => timeout.get(),
+        (None, InfluxdbVersion::V3) => v3.write_timeout.get(),
+        (None, _) => influxdb::TIMEOUT_DEFAULT,
+    };
+    let target = match influxdb.version {
+        InfluxdbVersion::V1 => Target::V1 {
+            database: v1.db_name,
+            retention_policy: Some((v1.retention_policy.name, v1.retention_policy.duration)),
+            credentials: v1.auth.enable.then(|| (v1.auth.username, secret(&v1.auth.password))),
+        },
+        InfluxdbVersion::V2 => Target::V2 {
+            organisation: v2.org,
+            bucket: v2.bucket,
+            description: v2.description,
+            retention: v2.retention_duration,
+            token: secret(&v2.token),
+        },
+        InfluxdbVersion::V3 => Target::V3 { database: v3.database, token: secret(&v3.token) },
+    };
+    InfluxSettings {
+        https: extra.https,
+        host: influxdb.host.clone(),
+        port: influxdb.port,
+        target,
+        timeout,
+        gzip: match extra.gzip {
+            Gzip::Auto => influxdb::Gzip::Auto,
+            Gzip::On => influxdb::Gzip::Always,
+            Gzip::Off => influxdb::Gzip::Never,
+        },
+    }
+}
+
+fn endpoints(config: &Config) -> Vec<BindSettings> {
+    let mut endpoints = Vec::new();
+    let console = &config.ringside.console;
+    if console.enable {
+        endpoints.push(BindSettings {
+            part: Part::Console,
+            host: console.host.clone(),
+            port: console.port,
+            token: console.token.as_ref().and_then(|token| Token::new(token.expose())),
+        });
+    }
+    if config.prometheus.enable {
+        let (host, port) = (config.prometheus.host.clone(), config.prometheus.port);
+        endpoints.push(BindSettings { part: Part::Metrics, host, port, token: None });
+    }
+    if config.docker_health_check.enable {
+        let (host, port) = ("localhost".to_owned(), config.docker_health_check.port);
+        endpoints.push(BindSettings { part: Part::Health, host, port, token: None });
+    }
+    endpoints
+}
