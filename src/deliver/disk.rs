@@ -63,6 +63,17 @@ impl Disk for PlainDisk {
     }
 }
 
+#[cfg(test)]
+impl PlainDisk {
+    /// Leaves `bytes` behind the end of the file, as an append that failed half-way does.
+    pub(super) async fn append_torn(&self, file: &mut PlainFile, bytes: Bytes) -> io::Result<()> {
+        let end = file.end;
+        let written = self.append(file, bytes).await;
+        file.end = end;
+        written
+    }
+}
+
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> io::Result<R> + Send + 'static,
 ) -> io::Result<R> {

@@ -245,11 +245,10 @@ fn leaves_a_dead_destination_alone_ever_longer() {
     });
     assert_eq!(ended.counts.delivered, 2);
     let gaps: Vec<Duration> = ended.seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    let (early, late) = (&gaps[4..8], &gaps[100..199]);
-    let mean =
-        |gaps: &[Duration]| gaps.iter().sum::<Duration>() / u32::try_from(gaps.len()).unwrap();
-    assert!(mean(early) < 4 * SECOND, "{early:?}");
-    assert!(mean(late) > 10 * SECOND && mean(late) < 20 * SECOND, "half of 30 s: {:?}", mean(late));
+    let (early, late) = (&gaps[..3], &gaps[99..199]);
+    assert!(early.iter().all(|gap| *gap <= SECOND + MS), "{early:?}");
+    let mean = late.iter().sum::<Duration>() / 100;
+    assert!(mean > 12 * SECOND && mean < 18 * SECOND, "half of 30 s: {mean:?}");
     assert!(late.iter().all(|gap| *gap <= 30 * SECOND + MS), "{late:?}");
 }
 
