@@ -1,4 +1,7 @@
 //! Pending.
+
+pub mod send;
+
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
