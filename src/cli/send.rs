@@ -81,7 +81,8 @@ fn sources(text: &str) -> Result<u8, String> {
 /// Runs `ringside send`: 0 when everything asked for was sent, 1 when it could not be, 2 when the
 /// target or the file is not right.
 #[must_use]
-pub fn send(args: &SendArgs) -> ExitCode {
+pub fn send(args: SendArgs) -> ExitCode {
+    let json = args.json;
     let load = match load(args) {
         Ok(load) => load,
         Err(message) => {
@@ -94,7 +95,7 @@ pub fn send(args: &SendArgs) -> ExitCode {
     let result = load.run(&stop, |report| bar.set_position(report.sent()));
     bar.finish_and_clear();
     match result {
-        Ok(report) => print(&report, args.json),
+        Ok(report) => print(&report, json),
         Err(error) => {
             eprintln!("ringside send: {error}");
             match error {
@@ -105,7 +106,7 @@ pub fn send(args: &SendArgs) -> ExitCode {
     }
 }
 
-fn load(args: &SendArgs) -> Result<Load, String> {
+fn load(args: SendArgs) -> Result<Load, String> {
     let to = args.to.as_deref().map(resolve).transpose()?;
     let user_to = args.user_to.as_deref().map(resolve).transpose()?;
     let (log, user) = match (to, user_to) {
@@ -116,8 +117,8 @@ fn load(args: &SendArgs) -> Result<Load, String> {
         MixName::Cluster => Mix::CLUSTER,
         MixName::Benchmark => Mix::BENCHMARK,
     };
-    let events = match &args.file {
-        Some(path) => Events::Recorded(Recorded::read(path).map_err(|error| error.to_string())?),
+    let events = match args.file {
+        Some(path) => Events::Recorded(Recorded::read(&path).map_err(|error| error.to_string())?),
         None => Events::Cluster { mix, seed: args.seed },
     };
     let pace = if args.rate == 0 { Pace::Unlimited } else { Pace::Steady(args.rate) };
@@ -216,7 +217,7 @@ mod tests {
     fn parse(line: &str) -> Result<Load, String> {
         let words = ["send"].into_iter().chain(line.split(' '));
         let command = Command::try_parse_from(words).map_err(|error| error.to_string())?;
-        load(&command.args)
+        load(command.args)
     }
 
     #[test]
