@@ -77,6 +77,11 @@ impl BatchReceiver {
         self.queue.recv().await
     }
 
+    /// A batch that waits already, if there is one.
+    pub fn try_recv(&mut self) -> Option<Batch> {
+        self.queue.try_recv().ok()
+    }
+
     /// Gives the buffer of a finished batch back to its shard.
     pub fn recycle(&mut self, shard: usize, bytes: Bytes) {
         // A buffer that grew in a backlog is let go, so that memory returns after it.

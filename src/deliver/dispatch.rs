@@ -1,1 +1,423 @@
-//! Pending.
+//! One destination's batches, from the queue to an outcome each.
+//!
+//! A batch is held until the destination answers: acknowledged, it is gone; refused, the lines that
+//! are at fault are found and dropped, and the rest is sent again; unanswered, it is tried again,
+//! ever more slowly. Everything runs in one future, and time and network come in through [`Clock`]
+//! and [`Transport`], so one seed replays a whole outage.
+//!
+//! Delivery is at least once: a batch whose acknowledgement got lost is sent again. Databases do not
+//! mind, since an event keeps its time.
+//!
+//! # Limits
+//!
+//! * Memory: [`HELD_BYTES_MAX`] of encoded events per destination. The buffers that hold them are at
+//!   most half empty (see [`COPY_BELOW`]), which makes twice that the worst case.
+//! * Age: [`AGE_MAX`].
+//! * Requests under way: [`Settings::in_flight`]; one where order matters, and one as a probe while
+//!   the destination does not work.
+//!
+//! What goes over a limit is dropped oldest first and counted as [`LossReason::Expired`].
+
+mod backoff;
+mod books;
+mod held;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::batch::{Batch, BatchReceiver, QUEUE_BATCHES};
+use super::{Clock, Outcome, Transport};
+use crate::observe::ledger::{DestinationLedger, LossReason};
+use backoff::Backoff;
+use books::Books;
+use held::{Held, Key};
+
+/// Encoded events held per destination: ten minutes of outage at 100 events/s of 1 KB, and small
+/// beside the buffer pool.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Events are held this long: a night's outage at a low rate passes without loss.
+pub const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest wait between two attempts on a destination that does not work.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// A batch shorter than this that has to wait is copied to memory of its size and its buffer
+/// returned: buffers are made for `batchBytes` (256 KiB), and an outage at a low rate would otherwise
+/// hold thousands of nearly empty ones.
+const COPY_BELOW: usize = 128 * 1024;
+
+/// How one destination is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Requests under way at once, where order does not matter. Zero counts as one.
+    pub in_flight: usize,
+    /// Bytes of encoded events held at most.
+    pub held_bytes_max: usize,
+    /// How long events are held at most.
+    pub age_max: Duration,
+    /// The longest wait between two attempts.
+    pub backoff_max: Duration,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            in_flight: 4,
+            held_bytes_max: HELD_BYTES_MAX,
+            age_max: AGE_MAX,
+            backoff_max: BACKOFF_MAX,
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// What an attempt hands back: which part, in which epoch it began, and how it went.
+type Attempt<'a> = Pin<Box<dyn Future<Output = (Key, u64, Outcome)> + 'a>>;
+
+/// Serves one destination until all senders of its queue are gone and every event has an outcome,
+/// or until `deadline` is over: what is held or queued then is counted as [`LossReason::Shutdown`].
+///
+/// `latency` is called for every acknowledgement with the nanoseconds from the receipt of the oldest
+/// event to now, and the number of events.
+pub async fn run<T: Transport, C: Clock>(
+    ledger: Arc<DestinationLedger>,
+    receiver: BatchReceiver,
+    transport: T,
+    clock: C,
+    settings: Settings,
+    deadline: impl Future<Output = ()>,
+    latency: impl FnMut(u64, u64),
+) {
+    let mut state = Dispatch {
+        receiver,
+        limit: if transport.unordered() { settings.in_flight.max(1) } else { 1 },
+        ordered: !transport.unordered(),
+        settings,
+        clock: &clock,
+        waiting: BTreeMap::new(),
+        under_way: BTreeMap::new(),
+        held_bytes: 0,
+        batches: 0,
+        cursor: None,
+        backoff: Backoff::new(settings.backoff_max, settings.seed),
+        not_before: Duration::ZERO,
+        epoch: 0,
+        books: Books::new(ledger),
+        latency,
+    };
+    let mut attempts: Vec<Attempt<'_>> = Vec::with_capacity(state.limit);
+    let mut deadline = pin!(deadline);
+    let mut open = true;
+    loop {
+        state.expire();
+        while let Some((key, body, events)) = state.next_attempt() {
+            let (transport, epoch) = (&transport, state.epoch);
+            attempts
+                .push(Box::pin(async move { (key, epoch, transport.send(body, events).await) }));
+        }
+        state.publish(transport.sent_bytes());
+        if !open && state.is_empty() {
+            return;
+        }
+        let timer = state.timer();
+        tokio::select! {
+            biased;
+            () = &mut deadline => break,
+            (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
+            batch = state.receiver.recv(), if open => match batch {
+                Some(batch) => state.admit(batch),
+                None => {
+                    open = false;
+                    state.hurry();
+                }
+            },
+            () = clock.sleep(timer.unwrap_or_default()), if timer.is_some() => {}
+        }
+        // Attempts come first above; this keeps a fast destination from starving the queue.
+        for _ in 0..QUEUE_BATCHES {
+            let Some(batch) = state.receiver.try_recv() else { break };
+            state.admit(batch);
+        }
+    }
+    drop(attempts);
+    state.abandon();
+    state.publish(transport.sent_bytes());
+}
+
+/// Waits for whichever attempt is done first; for ever when there is none.
+async fn first_done<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
+    poll_fn(|context| {
+        for index in 0..attempts.len() {
+            if let Poll::Ready(output) = Pin::new(&mut attempts[index]).poll(context) {
+                attempts.swap_remove(index);
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+struct Dispatch<'a, C, L> {
+    receiver: BatchReceiver,
+    limit: usize,
+    ordered: bool,
+    settings: Settings,
+    clock: &'a C,
+    waiting: BTreeMap<Key, Held>,
+    under_way: BTreeMap<Key, Held>,
+    held_bytes: usize,
+    batches: u64,
+    /// The part that was sent last. Unordered parts take turns from here, so that one on which the
+    /// destination chokes does not stand in the way of the others.
+    cursor: Option<Key>,
+    backoff: Backoff,
+    not_before: Duration,
+    /// Counts failures. An attempt that began before the last failure says nothing new about the
+    /// destination: four requests that fail together are one failure.
+    epoch: u64,
+    books: Books,
+    latency: L,
+}
+
+impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+
+    fn slots(&self) -> usize {
+        if self.backoff.failing() { 1 } else { self.limit }
+    }
+
+    fn admit(&mut self, batch: Batch) {
+        let Batch { bytes, events, oldest_ns, shard } = batch;
+        if events == 0 {
+            self.receiver.recycle(shard, bytes);
+            return;
+        }
+        debug_assert_eq!(
+            memchr::memchr_iter(b'\n', &bytes).count(),
+            events as usize,
+            "one line per event"
+        );
+        self.books.took(events);
+        while self.held_bytes + bytes.len() > self.settings.held_bytes_max
+            && let Some((_, oldest)) = self.waiting.pop_first()
+        {
+            self.books.expired(oldest.events);
+            self.release(oldest);
+        }
+        self.held_bytes += bytes.len();
+        let now = self.clock.now();
+        let mut held =
+            Held { bytes, events, oldest_ns, taken_at: now, pooled: Some(shard), tried: false };
+        let starts_at_once = self.waiting.is_empty()
+            && self.under_way.len() < self.slots()
+            && now >= self.not_before;
+        if !starts_at_once {
+            held = self.compact(held);
+        }
+        self.waiting.insert((self.batches, 0), held);
+        self.batches += 1;
+    }
+
+    /// The next part to send, moved to those under way.
+    fn next_attempt(&mut self) -> Option<(Key, Bytes, u32)> {
+        if self.under_way.len() >= self.slots() || self.clock.now() < self.not_before {
+            return None;
+        }
+        let after = match self.cursor {
+            Some(cursor) if !self.ordered => Excluded(cursor),
+            _ => Unbounded,
+        };
+        let key = self
+            .waiting
+            .range((after, Unbounded))
+            .next()
+            .or_else(|| self.waiting.first_key_value())
+            .map(|(key, _)| *key)?;
+        let held = self.waiting.remove(&key)?;
+        self.cursor = Some(key);
+        if held.tried {
+            self.books.retried();
+        }
+        let attempt = (key, held.bytes.clone(), held.events);
+        self.under_way.insert(key, held);
+        Some(attempt)
+    }
+
+    fn settle(&mut self, key: Key, epoch: u64, outcome: Outcome) {
+        let Some(mut held) = self.under_way.remove(&key) else {
+            debug_assert!(false, "an attempt without its part");
+            return;
+        };
+        held.tried = true;
+        let works = !matches!(outcome, Outcome::Misconfigured { .. } | Outcome::Unavailable { .. });
+        if works && epoch == self.epoch {
+            self.backoff.reset();
+            self.books.works();
+        }
+        match outcome {
+            Outcome::Delivered => self.deliver(held, 0),
+            Outcome::Partial { refused, reason } => {
+                let refused = refused.min(held.events);
+                self.books.refused(self.clock.now(), refused, &[], &reason);
+                self.deliver(held, refused);
+            }
+            Outcome::RefusedLines { lines, reason } => {
+                self.take_out(key, held, lines, &reason);
+            }
+            Outcome::RefusedUnnamed { reason } => self.bisect(key, held, &reason),
+            Outcome::TooLarge => self.bisect(key, held, "too large"),
+            Outcome::Misconfigured { reason } => {
+                self.books.misconfigured(&reason);
+                self.retry(key, held, epoch, None);
+            }
+            Outcome::Unavailable { reason, after } => {
+                self.books.unavailable(&reason);
+                self.retry(key, held, epoch, after);
+            }
+        }
+    }
+
+    /// The destination has the part, except for `refused` events that are counted already.
+    fn deliver(&mut self, held: Held, refused: u32) {
+        let delivered = held.events - refused;
+        if delivered > 0 {
+            self.books.delivered(delivered);
+            let age_ns = self.clock.wall_ns().saturating_sub(held.oldest_ns);
+            (self.latency)(age_ns, u64::from(delivered));
+        }
+        self.release(held);
+    }
+
+    /// Drops the lines that the destination named and sends the rest again.
+    fn take_out(&mut self, key: Key, held: Held, mut lines: Vec<u32>, reason: &str) {
+        lines.retain(|line| *line < held.events);
+        lines.sort_unstable();
+        lines.dedup();
+        let Some(first) = lines.first() else {
+            // Named lines that are not there: find them.
+            return self.bisect(key, held, reason);
+        };
+        let rest = held.without(&lines);
+        let refused = held.events - rest.as_ref().map_or(0, |rest| rest.events);
+        self.books.refused(self.clock.now(), refused, held.line(*first), reason);
+        self.replace(key, held, rest);
+    }
+
+    /// Cuts a part in two, down to the event that is at fault, which is dropped.
+    fn bisect(&mut self, key: Key, held: Held, reason: &str) {
+        let halves = held.halves();
+        if halves.is_none() {
+            self.books.refused(self.clock.now(), held.events, held.line(0), reason);
+        }
+        self.replace(key, held, halves.into_iter().flatten());
+    }
+
+    /// Puts parts of a part in its place.
+    fn replace(&mut self, (batch, start): Key, held: Held, parts: impl IntoIterator<Item = Held>) {
+        let mut at = start;
+        for part in parts {
+            self.held_bytes += part.bytes.len();
+            let events = part.events;
+            self.waiting.insert((batch, at), part);
+            at += events;
+        }
+        self.release(held);
+    }
+
+    /// Keeps the part and leaves the destination alone for a while.
+    fn retry(&mut self, key: Key, held: Held, epoch: u64, asked: Option<Duration>) {
+        if epoch == self.epoch {
+            self.epoch += 1;
+            self.not_before = self.clock.now() + self.backoff.wait(asked);
+        }
+        let held = self.compact(held);
+        self.waiting.insert(key, held);
+    }
+
+    /// Gives the buffer of a small part back when the part has to wait.
+    fn compact(&mut self, held: Held) -> Held {
+        match held.pooled {
+            Some(shard) if held.bytes.len() < COPY_BELOW => {
+                let copy = Bytes::copy_from_slice(&held.bytes);
+                self.receiver.recycle(shard, held.bytes);
+                Held { bytes: copy, pooled: None, ..held }
+            }
+            _ => held,
+        }
+    }
+
+    fn release(&mut self, held: Held) {
+        self.held_bytes -= held.bytes.len();
+        if let Some(shard) = held.pooled {
+            self.receiver.recycle(shard, held.bytes);
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.clock.now();
+        while let Some(oldest) = self.waiting.first_entry()
+            && now >= oldest.get().taken_at + self.settings.age_max
+        {
+            let held = oldest.remove();
+            self.books.expired(held.events);
+            self.release(held);
+        }
+    }
+
+    /// How long nothing is to do unless a batch or an answer comes. `None`: until then.
+    fn timer(&self) -> Option<Duration> {
+        let oldest = self.waiting.first_key_value()?.1;
+        let expiry = oldest.taken_at + self.settings.age_max;
+        let now = self.clock.now();
+        let wake = if now < self.not_before && self.under_way.len() < self.slots() {
+            expiry.min(self.not_before)
+        } else {
+            expiry
+        };
+        Some(wake.saturating_sub(now))
+    }
+
+    /// All senders are gone: what is held has until the deadline.
+    fn hurry(&mut self) {
+        self.backoff.hurry();
+        self.not_before = self.clock.now();
+    }
+
+    /// The deadline has passed. A request under way may still arrive; its events count as lost, since
+    /// nobody is there to hear so.
+    fn abandon(&mut self) {
+        while let Some(batch) = self.receiver.try_recv() {
+            self.admit(batch);
+        }
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        for held in waiting.chain(std::mem::take(&mut self.under_way).into_values()) {
+            self.books.lost(LossReason::Shutdown, held.events);
+        }
+        self.held_bytes = 0;
+    }
+
+    fn publish(&mut self, sent_bytes: u64) {
+        // The first that waits stands for all that wait: they came in this order, give or take what
+        // the shards differ by.
+        let first = self.waiting.values().next();
+        let oldest_ns = first.into_iter().chain(self.under_way.values()).map(|held| held.oldest_ns);
+        self.books.publish(oldest_ns.min(), sent_bytes);
+    }
+}

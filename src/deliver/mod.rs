@@ -12,6 +12,8 @@ pub mod clock;
 pub mod disk;
 pub mod dispatch;
 pub mod influxdb;
+pub mod json;
+pub mod line;
 pub mod ndjson;
 
 use std::future::Future;
@@ -94,6 +96,9 @@ pub trait Transport {
 
     /// Whether batches may overtake each other, so that several can be under way.
     fn unordered(&self) -> bool;
+
+    /// Bytes of all bodies sent so far, after compression.
+    fn sent_bytes(&self) -> u64;
 }
 
 /// Files, for everything in this room.

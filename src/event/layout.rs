@@ -1,6 +1,9 @@
 //! The seven layouts as tables: one row per column with its name, limit and check.
 //!
-//! Source: the UDP payload format reference of Butler SOS (8, 19, 16, 16, 18 and 26 fields).
+//! Source: the UDP payload format reference of Butler SOS (8, 19, 16, 16, 18 and 26 fields), and,
+//! where that says otherwise, what Butler SOS does: performance events keep their three times as
+//! text, and so do `engine_ts` and `server_started` of engine events; only engine events insist on a
+//! `log_row` above zero.
 
 use super::Kind;
 
@@ -139,10 +142,22 @@ pub enum Check {
 pub struct ColumnSpec {
     /// What the column means.
     pub column: Column,
-    /// Longest text in characters; longer text is cut.
+    /// Longest text in characters; longer text is cut. Zero for what is not kept as text.
     pub limit: usize,
     /// How it is checked.
     pub check: Check,
+}
+
+/// What to do with more fields than columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surplus {
+    /// The last column takes the rest, separators included: that is its format, not a surplus.
+    LastColumn,
+    /// Trailing fields are ignored: no column can hold a separator.
+    Ignore,
+    /// Either trailing fields are new, or one of these columns holds separators; the first of them
+    /// is the most likely.
+    Weigh(&'static [usize]),
 }
 
 /// The columns of one kind of event.
@@ -150,9 +165,24 @@ pub struct ColumnSpec {
 pub struct Layout {
     columns: &'static [ColumnSpec],
     positions: [u8; Column::ALL.len()],
+    pub(super) surplus: Surplus,
 }
 
+/// In [`Layout::positions`]: the layout has no such column.
+const ABSENT: u8 = u8::MAX;
+
 impl Layout {
+    const fn new(columns: &'static [ColumnSpec], surplus: Surplus) -> Self {
+        assert!(columns.len() <= COLUMNS_MAX);
+        let mut positions = [ABSENT; Column::ALL.len()];
+        let mut position = 0_u8;
+        while (position as usize) < columns.len() {
+            positions[columns[position as usize].column as usize] = position;
+            position += 1;
+        }
+        Self { columns, positions, surplus }
+    }
+
     /// The rows, in the order of the datagram.
     #[must_use]
     pub fn columns(&self) -> &'static [ColumnSpec] {
@@ -163,11 +193,191 @@ impl Layout {
     #[must_use]
     pub fn position(&self, column: Column) -> Option<usize> {
         let position = self.positions[column as usize];
-        (position != u8::MAX).then_some(usize::from(position))
+        (position != ABSENT).then_some(usize::from(position))
     }
 }
 
 pub(super) fn of(kind: Kind) -> &'static Layout {
-    let _ = kind;
-    todo!()
+    &LAYOUTS[kind as usize]
+}
+
+/// In the order of [`Kind`]'s discriminants.
+static LAYOUTS: [Layout; Kind::COUNT] = [
+    Layout::new(&USER, Surplus::LastColumn),
+    Layout::new(&USER, Surplus::LastColumn),
+    Layout::new(&ENGINE, Surplus::Weigh(&[MESSAGE])),
+    Layout::new(&PROXY, Surplus::Weigh(&[MESSAGE])),
+    Layout::new(&PROXY, Surplus::Weigh(&[MESSAGE])),
+    Layout::new(&SCHEDULER, Surplus::Weigh(&[MESSAGE, EXCEPTION, TASK_NAME, APP_NAME])),
+    Layout::new(&QIX_PERF, Surplus::Ignore),
+];
+
+/// Position of the message in the layouts of log events.
+pub(super) const MESSAGE: usize = 8;
+const EXCEPTION: usize = 9;
+const TASK_NAME: usize = 13;
+const APP_NAME: usize = 14;
+
+const SOURCE: ColumnSpec = ColumnSpec { column: Column::Source, limit: 0, check: Check::Source };
+
+const fn text(column: Column, limit: usize) -> ColumnSpec {
+    ColumnSpec { column, limit, check: Check::Text }
+}
+
+const fn time(column: Column) -> ColumnSpec {
+    ColumnSpec { column, limit: 50, check: Check::Time }
+}
+
+const fn uuid(column: Column) -> ColumnSpec {
+    ColumnSpec { column, limit: 0, check: Check::Uuid }
+}
+
+const fn int(column: Column, min: i64, fallback: i64) -> ColumnSpec {
+    ColumnSpec { column, limit: 0, check: Check::Int { min, fallback } }
+}
+
+const fn float(column: Column) -> ColumnSpec {
+    ColumnSpec { column, limit: 0, check: Check::Float }
+}
+
+/// Any whole number will do.
+const ANY: i64 = i64::MIN;
+
+static USER: [ColumnSpec; 8] = [
+    SOURCE,
+    text(Column::Host, 100),
+    text(Column::Command, 100),
+    text(Column::UserDirectory, 100),
+    text(Column::UserId, 100),
+    text(Column::Origin, 200),
+    text(Column::Context, 500),
+    text(Column::Message, 1000),
+];
+
+static ENGINE: [ColumnSpec; 19] = [
+    SOURCE,
+    int(Column::LogRow, 1, -1),
+    time(Column::TsIso),
+    time(Column::TsLocal),
+    text(Column::Level, 20),
+    text(Column::Host, 100),
+    text(Column::Subsystem, 200),
+    text(Column::WindowsUser, 100),
+    text(Column::Message, 1000),
+    uuid(Column::ProxySessionId),
+    text(Column::UserDirectory, 100),
+    text(Column::UserId, 100),
+    text(Column::EngineTs, 50),
+    uuid(Column::ProcessId),
+    text(Column::EngineExeVersion, 50),
+    text(Column::ServerStarted, 50),
+    text(Column::EntryType, 50),
+    uuid(Column::SessionId),
+    uuid(Column::AppId),
+];
+
+/// Also the repository's.
+static PROXY: [ColumnSpec; 16] = [
+    SOURCE,
+    int(Column::LogRow, ANY, -1),
+    time(Column::TsIso),
+    time(Column::TsLocal),
+    text(Column::Level, 20),
+    text(Column::Host, 100),
+    text(Column::Subsystem, 200),
+    text(Column::WindowsUser, 100),
+    text(Column::Message, 1000),
+    text(Column::ExceptionMessage, 1000),
+    text(Column::UserDirectory, 100),
+    text(Column::UserId, 100),
+    text(Column::Command, 200),
+    text(Column::ResultCode, 50),
+    text(Column::Origin, 200),
+    text(Column::Context, 200),
+];
+
+static SCHEDULER: [ColumnSpec; 18] = [
+    SOURCE,
+    int(Column::LogRow, ANY, -1),
+    time(Column::TsIso),
+    time(Column::TsLocal),
+    text(Column::Level, 20),
+    text(Column::Host, 100),
+    text(Column::Subsystem, 200),
+    text(Column::WindowsUser, 100),
+    text(Column::Message, 1000),
+    text(Column::ExceptionMessage, 1000),
+    text(Column::UserDirectory, 100),
+    text(Column::UserId, 100),
+    text(Column::UserFull, 200),
+    text(Column::TaskName, 200),
+    text(Column::AppName, 200),
+    uuid(Column::TaskId),
+    uuid(Column::AppId),
+    uuid(Column::ExecutionId),
+];
+
+static QIX_PERF: [ColumnSpec; 26] = [
+    SOURCE,
+    int(Column::LogRow, ANY, -1),
+    text(Column::TsIso, 50),
+    text(Column::TsLocal, 50),
+    text(Column::Level, 20),
+    text(Column::Host, 100),
+    text(Column::Subsystem, 200),
+    text(Column::WindowsUser, 100),
+    uuid(Column::ProxySessionId),
+    text(Column::UserDirectory, 100),
+    text(Column::UserId, 100),
+    text(Column::EngineTs, 50),
+    uuid(Column::SessionId),
+    uuid(Column::AppId),
+    int(Column::RequestId, 0, -99),
+    text(Column::Method, 100),
+    float(Column::ProcessTime),
+    float(Column::WorkTime),
+    float(Column::LockTime),
+    float(Column::ValidateTime),
+    float(Column::TraverseTime),
+    int(Column::Handle, ANY, -99),
+    text(Column::ObjectId, 100),
+    int(Column::NetRam, 0, -1),
+    int(Column::PeakRam, 0, -1),
+    text(Column::ObjectType, 100),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_columns_of_the_payload_reference() {
+        let counts = Kind::ALL.map(|kind| kind.layout().columns().len());
+        assert_eq!(counts, [8, 8, 19, 16, 16, 18, 26]);
+    }
+
+    #[test]
+    fn positions_agree_with_the_rows() {
+        for kind in Kind::ALL {
+            let layout = kind.layout();
+            for &column in Column::ALL {
+                let row = layout.columns().iter().position(|spec| spec.column == column);
+                assert_eq!(layout.position(column), row, "{} {}", kind.name(), column.name());
+            }
+        }
+    }
+
+    #[test]
+    fn columns_that_may_hold_separators_are_where_the_table_says() {
+        let expected =
+            [Column::Message, Column::ExceptionMessage, Column::TaskName, Column::AppName];
+        let Surplus::Weigh(columns) = Kind::Scheduler.layout().surplus else { panic!() };
+        let named: Vec<Column> =
+            columns.iter().map(|&at| Kind::Scheduler.layout().columns()[at].column).collect();
+        assert_eq!(named, expected);
+        for kind in [Kind::Engine, Kind::Proxy, Kind::Repository] {
+            assert_eq!(kind.layout().columns()[MESSAGE].column, Column::Message);
+            assert_eq!(kind.layout().surplus, Surplus::Weigh(&[MESSAGE]));
+        }
+    }
 }

@@ -1,4 +1,12 @@
 //! What the engine says about itself: the loss ledger, metrics, logs and the HTTP endpoints.
 
 pub mod block;
+pub mod health;
+pub mod histogram;
+pub mod host;
+pub mod http;
 pub mod ledger;
+pub mod logging;
+pub mod metrics;
+mod page;
+pub mod stats;

@@ -1,1 +1,6 @@
 //! Pending.
+
+pub mod encode;
+mod escape;
+mod plan;
+mod tables;

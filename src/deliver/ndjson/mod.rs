@@ -1,1 +1,3 @@
 //! Pending.
+
+pub mod encode;

@@ -1,0 +1,117 @@
+//! Batches while a destination does not have them yet, and the parts they are cut into.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+/// Place in the order of sending: number of the batch, and where in it the part began.
+pub(super) type Key = (u64, u32);
+
+/// A batch, or a part of one. One line is one event.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub bytes: Bytes,
+    pub events: u32,
+    /// Receive time of the oldest event, in ns since 1970.
+    pub oldest_ns: u64,
+    /// When the batch came, on the monotonic clock.
+    pub taken_at: Duration,
+    /// The shard whose buffer this is; none when it is a copy or a part.
+    pub pooled: Option<usize>,
+    /// Whether it was sent before.
+    pub tried: bool,
+}
+
+impl Held {
+    fn part(&self, bytes: Bytes, events: u32) -> Self {
+        Self { bytes, events, pooled: None, ..*self }
+    }
+
+    /// Where line `number` begins; the end of the batch when there are not so many.
+    fn start_of(&self, number: u32) -> usize {
+        match number.checked_sub(1) {
+            None => 0,
+            Some(newline) => memchr::memchr_iter(b'\n', &self.bytes)
+                .nth(newline as usize)
+                .map_or(self.bytes.len(), |at| at + 1),
+        }
+    }
+
+    /// One line, for the log.
+    pub fn line(&self, number: u32) -> &[u8] {
+        let start = self.start_of(number);
+        let line = &self.bytes[start..];
+        memchr::memchr(b'\n', line).map_or(line, |end| &line[..end])
+    }
+
+    /// Both halves. `None` for a single event, which cannot be cut.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let first = self.events / 2;
+        let cut = self.start_of(first);
+        // The second test fails only for a batch with fewer lines than events; an empty body would
+        // be acknowledged, and the events in it counted as delivered.
+        (first > 0 && cut < self.bytes.len()).then(|| {
+            [
+                self.part(self.bytes.slice(..cut), first),
+                self.part(self.bytes.slice(cut..), self.events - first),
+            ]
+        })
+    }
+
+    /// The rest without `lines`, which are sorted, unique and in range. `None` when nothing is left.
+    pub fn without(&self, lines: &[u32]) -> Option<Self> {
+        debug_assert!(lines.is_sorted_by(|a, b| a < b), "sorted and unique: {lines:?}");
+        let mut rest = BytesMut::with_capacity(self.bytes.len());
+        let mut refused = lines.iter().copied().peekable();
+        let mut events = 0;
+        for (number, line) in (0..self.events).zip(self.bytes.split_inclusive(|&b| b == b'\n')) {
+            if refused.next_if_eq(&number).is_none() {
+                rest.extend_from_slice(line);
+                events += 1;
+            }
+        }
+        (events > 0).then(|| self.part(rest.freeze(), events))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(text: &'static str, events: u32) -> Held {
+        Held {
+            bytes: Bytes::from_static(text.as_bytes()),
+            events,
+            oldest_ns: 1,
+            taken_at: Duration::ZERO,
+            pooled: Some(0),
+            tried: true,
+        }
+    }
+
+    fn shown(part: &Held) -> (&str, u32) {
+        (std::str::from_utf8(&part.bytes).unwrap(), part.events)
+    }
+
+    #[test]
+    fn halves_keep_lines_whole() {
+        let halves = held("a\nbb\nccc\n", 3).halves().unwrap();
+        assert_eq!(halves.each_ref().map(shown), [("a\n", 1), ("bb\nccc\n", 2)]);
+        assert!(halves.iter().all(|half| half.pooled.is_none() && half.tried));
+        assert!(held("a\n", 1).halves().is_none());
+    }
+
+    #[test]
+    fn a_batch_with_too_few_lines_is_not_halved() {
+        assert!(held("a\n", 2).halves().is_none());
+    }
+
+    #[test]
+    fn lines_are_taken_out() {
+        let batch = held("a\nbb\nccc\nd\n", 4);
+        assert_eq!(shown(&batch.without(&[0, 2]).unwrap()), ("bb\nd\n", 2));
+        assert!(batch.without(&[0, 1, 2, 3]).is_none());
+        assert_eq!(batch.line(0), b"a");
+        assert_eq!(batch.line(3), b"d");
+    }
+}

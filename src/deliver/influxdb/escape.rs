@@ -1,0 +1,135 @@
+//! The escapes of line protocol, per version.
+//!
+//! Nobody escapes a backslash in a tag, because InfluxDB 1 and 2 take `\` literally unless it stands
+//! before `,`, `=` or a space, and the series that exist were written so. InfluxDB 3 reads `\\` as
+//! one backslash; see [`TagV3`].
+//!
+//! Sources: InfluxDB's line protocol reference; what Butler SOS writes (difference 23).
+
+use crate::deliver::json;
+use crate::deliver::line::{Escape, Line};
+
+/// A `\` at the end of a tag would escape the comma or space after it (difference 23).
+#[inline]
+pub(super) fn without_trailing_backslashes(text: &str) -> &str {
+    if text.ends_with('\\') { text.trim_end_matches('\\') } else { text }
+}
+
+const fn delimits(byte: u8) -> bool {
+    (byte == b',') | (byte == b'=') | (byte == b' ')
+}
+
+/// Writes a byte that ends lines or columns as an escape of two characters.
+fn escape_control(byte: u8, line: &mut Line<'_>) {
+    line.byte(b'\\');
+    json::escape_letter(byte, line);
+}
+
+/// A tag of InfluxDB 1. Unlike Butler SOS, a line break is escaped as in the other versions
+/// (difference 23); in events there are none, in configured tags there might be.
+#[derive(Debug)]
+pub(super) struct TagV1;
+
+impl Escape for TagV1 {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        delimits(byte) | (byte == b'\n') | (byte == b'\r')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        escape_control(byte, line);
+    }
+}
+
+/// A tag of InfluxDB 2.
+#[derive(Debug)]
+pub(super) struct TagV2;
+
+impl Escape for TagV2 {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        TagV1::is_special(byte) | (byte == b'\t')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        escape_control(byte, line);
+    }
+}
+
+/// A tag of InfluxDB 3, such as `user_full`, that Butler SOS writes as it is.
+///
+/// InfluxDB 3 reads backslashes in pairs, so in `LAB\\ a` the escape of the space is used up and the
+/// tags end there: the line is refused, or worse. An odd run of backslashes before a delimiter
+/// therefore gets one more (difference 23).
+#[derive(Debug)]
+pub(super) struct TagV3;
+
+impl Escape for TagV3 {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        TagV2::is_special(byte)
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        if delimits(byte) && line.trailing(b'\\') % 2 == 1 {
+            line.byte(b'\\');
+        }
+        escape_control(byte, line);
+    }
+}
+
+/// A tag of InfluxDB 3 out of which Butler SOS takes `<`, `>`, `\` and line breaks.
+#[derive(Debug)]
+pub(super) struct TagV3Stripped;
+
+impl Escape for TagV3Stripped {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        TagV2::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        if !matches!(byte, b'<' | b'>' | b'\\' | b'\n' | b'\r') {
+            escape_control(byte, line);
+        }
+    }
+}
+
+/// A string field, in all versions. A line break would be legal here, but one event is one line; in
+/// events there are none.
+#[derive(Debug)]
+pub(super) struct StringField;
+
+impl Escape for StringField {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        (byte == b'"') | (byte == b'\\') | (byte == b'\n') | (byte == b'\r')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        match byte {
+            b'"' | b'\\' => line.bytes(&[b'\\', byte]),
+            _ => line.byte(b' '),
+        }
+    }
+}
+
+/// A text of the JSON inside the string field `raw_event`: both escapes in one pass.
+#[derive(Debug)]
+pub(super) struct RawEventText;
+
+impl Escape for RawEventText {
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        json::JsonText::is_special(byte)
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        // JSON's backslash is escaped; so is what follows it when it is one of the field's.
+        line.bytes(b"\\\\");
+        if matches!(byte, b'"' | b'\\') {
+            line.byte(b'\\');
+        }
+        json::escape_letter(byte, line);
+    }
+}

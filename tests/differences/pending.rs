@@ -1,0 +1,32 @@
+//! What Ringside does not do yet. Each function goes when the thing itself comes.
+
+use super::Expected;
+use crate::butler_sos::{Loss, Text};
+
+/// Log events have no categories.
+pub fn categories(expected: &mut Expected<'_>) {
+    expected.extras.categories = None;
+    expected.write();
+}
+
+/// Names of apps are not looked up.
+pub fn app_names(expected: &mut Expected<'_>) {
+    expected.extras.app_name = Text::new();
+    expected.write();
+}
+
+/// User agents are not parsed.
+pub fn user_agents(expected: &mut Expected<'_>) {
+    expected.extras.user_agent.clear();
+    expected.write();
+}
+
+/// Excluded users are delivered.
+pub fn excluded_users(expected: &mut Expected<'_>) {
+    expected.judged.retain(|loss| *loss != Loss::ExcludedUser);
+}
+
+/// Performance events are delivered without asking the monitor filters.
+pub fn monitor_filters(expected: &mut Expected<'_>) {
+    expected.judged.retain(|loss| *loss != Loss::Filtered);
+}

@@ -1,0 +1,196 @@
+//! The datagrams that Butler SOS was recorded with, sent to Ringside.
+//!
+//! In three steps. The model of Butler SOS writes exactly the lines that Butler SOS wrote. The
+//! differences, one function each, turn them into the lines that are expected. Ringside writes those
+//! lines: in this process, and as a program that receives UDP and sends HTTP.
+
+mod butler_sos;
+mod differences;
+mod line_protocol;
+mod recordings;
+
+use std::collections::BTreeSet;
+
+use bytes::BytesMut;
+use ringside::deliver::Encode;
+use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
+use ringside::event::{Kind, Listener, ParseError, parse};
+
+use butler_sos::{Datagram, Rules, Version};
+use differences::{DIFFERENCES, Expected};
+use line_protocol::Line;
+use recordings::{Recording, rules};
+
+/// How many mismatches are printed before the rest is only counted.
+const SHOWN: usize = 8;
+
+#[test]
+fn the_model_writes_what_butler_sos_wrote() {
+    let recordings = Recording::all();
+    let mut mismatches = Mismatches::default();
+    for version in Version::ALL {
+        let rules = rules(version);
+        for mqtt in [false, true] {
+            if version != Version::V1 && !mqtt {
+                continue; // Versions 2 and 3 were recorded with MQTT on.
+            }
+            for recording in &recordings {
+                let modelled = recording.modelled(&rules, version, mqtt);
+                let lines: Vec<String> = modelled
+                    .iter()
+                    .flat_map(Expected::points)
+                    .map(|point| point.line(version))
+                    .collect();
+                mismatches.note(recording, version, lines == recording.lines(version, mqtt), || {
+                    format!("model {lines:#?}\nseen {:#?}", recording.lines(version, mqtt))
+                });
+            }
+        }
+    }
+    mismatches.assert_none();
+}
+
+#[test]
+fn ringside_writes_what_butler_sos_wrote_after_the_differences() {
+    let recordings = Recording::all();
+    let mut mismatches = Mismatches::default();
+    for version in Version::ALL {
+        let rules = rules(version);
+        for recording in &recordings {
+            let wanted = expected(recording.modelled(&rules, version, true), version);
+            let got = encoded(&recording.datagram, &rules, version).unwrap_or_default();
+            mismatches.note(recording, version, wanted == got, || difference(&wanted, &got));
+        }
+    }
+    mismatches.assert_none();
+}
+
+#[test]
+fn every_difference_changes_what_is_expected_of_some_datagram() {
+    let recordings = Recording::all();
+    let mut idle: BTreeSet<&str> = DIFFERENCES.iter().map(|(name, _)| *name).collect();
+    for version in Version::ALL {
+        let rules = rules(version);
+        for recording in &recordings {
+            let Some(mut expected) = recording.modelled(&rules, version, true) else { continue };
+            for (name, difference) in DIFFERENCES {
+                let before = expected.clone();
+                difference(&mut expected);
+                if before.point != expected.point || before.points().len() != expected.points().len()
+                {
+                    idle.remove(name);
+                }
+            }
+        }
+    }
+    assert_eq!(idle, BTreeSet::new(), "these change nothing");
+}
+
+#[test]
+fn what_is_no_event_is_rejected_for_its_reason() {
+    for recording in Recording::all() {
+        let rules = rules(Version::V1);
+        let payload = &recording.datagram.payload;
+        let expected = recording
+            .modelled(&rules, Version::V1, true)
+            .map(Expected::with_differences)
+            .filter(|expected| !expected.judged.contains(&butler_sos::Loss::UnknownType));
+        let first = payload.split(|byte| *byte == b';').next().unwrap_or_default();
+        let wanted = match expected {
+            Some(expected) => Ok(expected.event.kind),
+            None if payload.is_empty() => Err(ParseError::Empty),
+            // What UTF-16 looks like.
+            None if first.contains(&0) => Err(ParseError::Malformed),
+            None => Err(ParseError::UnknownType),
+        };
+        let mut scratch = Vec::new();
+        let got = parse(recording.datagram.listener, payload, &mut scratch).map(|e| e.kind());
+        assert_eq!(got, wanted, "{}", recording.id);
+    }
+}
+
+/// The lines that are expected: one or none.
+fn expected(modelled: Option<Expected<'_>>, version: Version) -> Vec<Line> {
+    let expected = modelled.map(Expected::with_differences);
+    expected.iter().flat_map(Expected::points).map(|point| Line::of(point, version)).collect()
+}
+
+/// The lines that Ringside's parser and encoder make of a datagram.
+fn encoded(
+    datagram: &Datagram,
+    rules: &Rules,
+    version: Version,
+) -> Result<Vec<Line>, ParseError> {
+    let mut encoder = Encoder::new(&EncoderSettings {
+        version: match version {
+            Version::V1 => InfluxVersion::V1,
+            Version::V2 => InfluxVersion::V2,
+            Version::V3 => InfluxVersion::V3,
+        },
+        user_tags: rules.static_tags(Listener::UserEvents),
+        log_tags: rules.static_tags(Listener::LogEvents),
+        log_row_tag: false,
+        kinds: [true; Kind::COUNT],
+    });
+    let mut scratch = Vec::new();
+    let event = parse(datagram.listener, &datagram.payload, &mut scratch)?;
+    let mut out = BytesMut::new();
+    encoder.encode(&event, 1_700_000_000_000_000_000, &mut out);
+    let text = std::str::from_utf8(&out).expect("lines are UTF-8");
+    assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");
+    Ok(Line::read_all(text, version))
+}
+
+/// What differs, member by member.
+fn difference(wanted: &[Line], got: &[Line]) -> String {
+    let ([wanted], [got]) = (wanted, got) else {
+        return format!("wanted {wanted:#?}\ngot {got:#?}");
+    };
+    let mut out = format!("{} / {}\n", wanted.measurement, got.measurement);
+    let names: BTreeSet<_> = wanted.tags.keys().chain(got.tags.keys()).collect();
+    for name in names {
+        let (w, g) = (wanted.tags.get(name), got.tags.get(name));
+        if w != g {
+            out += &format!("tag {name}\n  wanted {w:?}\n  got    {g:?}\n");
+        }
+    }
+    let names: BTreeSet<_> = wanted.fields.keys().chain(got.fields.keys()).collect();
+    for name in names {
+        let (w, g) = (wanted.fields.get(name), got.fields.get(name));
+        if w != g {
+            out += &format!("field {name}\n  wanted {w:?}\n  got    {g:?}\n");
+        }
+    }
+    out
+}
+
+/// Recordings for which what came is not what was wanted.
+#[derive(Default)]
+struct Mismatches {
+    equal: [usize; 3],
+    ids: Vec<String>,
+}
+
+impl Mismatches {
+    fn note(
+        &mut self,
+        recording: &Recording,
+        version: Version,
+        equal: bool,
+        explain: impl FnOnce() -> String,
+    ) {
+        if equal {
+            self.equal[version as usize] += 1;
+            return;
+        }
+        if self.ids.len() < SHOWN {
+            eprintln!("--- {} {version:?}\n{}", recording.id, explain());
+        }
+        self.ids.push(format!("{} {version:?}", recording.id));
+    }
+
+    fn assert_none(&self) {
+        assert!(self.ids.is_empty(), "{} equal, not: {:#?}", self.equal.iter().sum::<usize>(), self.ids);
+        eprintln!("equal, versions 1 to 3: {:?}", self.equal);
+    }
+}
