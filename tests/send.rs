@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ringside::event::{Kind, Listener};
+use ringside::event::{Column, Field, Flags, Kind, Listener, parse};
 use ringside::synthetic::load::{Events, Load, Report};
-use ringside::synthetic::{Mix, Pace, Recorded};
+use ringside::synthetic::{Cluster, Mix, Pace, Recorded};
 
 /// Datagrams that a socket of default size holds without anybody reading.
 const FITS: u64 = 100;
@@ -68,6 +69,26 @@ fn counts_what_arrives_on_both_ports() {
             assert_eq!(kind.map(Kind::listener), Some(listener));
         }
     }
+}
+
+#[test]
+fn every_event_of_every_kind_is_read_without_remark() {
+    let mut scratch = Vec::new();
+    let mut seen = HashSet::new();
+    for (listener, payload) in Cluster::new(3, Mix::CLUSTER, 4).take(5000) {
+        let event = parse(listener, &payload, &mut scratch).unwrap();
+        let text = String::from_utf8_lossy(&payload);
+        assert_eq!(event.flags, Flags::default(), "{text}");
+        for (column, field) in event.columns() {
+            assert!(
+                !matches!(field, Field::Uuid(None) if column != Column::ProxySessionId),
+                "{text}"
+            );
+            assert!(!matches!(field, Field::Float(number) if number.is_nan()), "{text}");
+        }
+        seen.insert(event.kind());
+    }
+    assert_eq!(seen.len(), Kind::COUNT);
 }
 
 #[test]
@@ -145,4 +166,34 @@ fn says_so_when_nobody_listens_and_goes_on() {
     let report = run(&load(address));
     assert_eq!(report.sent(), FITS);
     assert!(report.refused > 0);
+}
+
+#[test]
+fn the_command_reports_in_json() {
+    let (log, log_address) = receiver();
+    let (user, user_address) = receiver();
+    let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
+        .args(["send", "--to", &log_address.to_string(), "--user-to", &user_address.to_string()])
+        .args(["--count", "100", "--rate", "0", "--seed", "1", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (logs, users) = (drain(&log), drain(&user));
+    assert_eq!(report["sent"], FITS);
+    assert_eq!(report["log"], logs.len());
+    assert_eq!(report["user"], users.len());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("sent 100 events, "));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for target in ["127.0.0.1", "no such host:1"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
+            .args(["send", "--to", target, "--count", "1"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(target), "{output:?}");
+    }
 }
