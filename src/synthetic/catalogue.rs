@@ -178,36 +178,33 @@ const PLAIN: Complaint = Complaint {
 pub(super) const ENGINE: &[Complaint] = &[
     Complaint {
         subsystem: "System.Engine.Engine",
-        message: "QVGeneral: when AAALR(1043.288762) is greater than 1.000000, we suggest using \
-                  new row applicator to improve time and mem effeciency. App: %a",
+        message: "Aggregation in app %a falls back to a slow path",
         command: "System",
         ..PLAIN
     },
     Complaint {
         level: "ERROR",
         subsystem: "System.Engine.Engine",
-        message: "[ODAG] Failed to generate app for request from %u: timeout while waiting for \
-                  the reload of '%n'",
+        message: "On-demand app for %u: gave up waiting for '%n'",
         command: "System",
         ..PLAIN
     },
     Complaint {
         subsystem: "Session.Engine.Engine",
-        message: "Socket closed unexpectedly by the client, session %s",
+        message: "Socket closed by the client, session %s",
         command: "Session",
         ..PLAIN
     },
     Complaint {
         subsystem: "Performance.Engine.Engine",
-        message: "Calculation of an object in '%n' exceeded the response time limit of 5000 ms",
+        message: "A chart in '%n' took longer than 5000 ms",
         command: "Performance",
         ..PLAIN
     },
     Complaint {
         level: "ERROR",
         subsystem: "System.Engine.Engine",
-        message: "DistributedQueryConnection: exception: Connection lost to connector on %h, the \
-                  load of app %a was aborted by the engine",
+        message: "Lost the connector on %h, load of %a aborted",
         command: "System",
         ..PLAIN
     },
@@ -217,10 +214,8 @@ pub(super) const ENGINE: &[Complaint] = &[
 pub(super) const PROXY: &[Complaint] = &[
     Complaint {
         subsystem: "System.Proxy.Qlik.Sense.Communication.Communication.Tcp.StreamFactory",
-        message: "A connection attempt failed because the connected party did not properly \
-                  respond after a period of time: %h:4747",
-        exception: "Unable to read data from the transport connection: An existing connection was \
-                    forcibly closed by the remote host↵↓An existing connection was forcibly closed",
+        message: "No answer from the engine at %h:4747",
+        exception: "System.IO.IOException: Connection closed by the remote host",
         command: "Open connection",
         result: "500",
         origin: "AppAccess",
@@ -230,17 +225,16 @@ pub(super) const PROXY: &[Complaint] = &[
     Complaint {
         level: "ERROR",
         subsystem: "Audit.Proxy.Proxy.SessionEstablishment.Authentication.AuthenticationHandler",
-        message: "Login failed for user '%u'. The user cannot login: no access pass available",
-        exception: "Qlik.Sense.Common.Exceptions.AccessDeniedException: License access denied",
+        message: "Login of '%u' refused: no access pass is free",
+        exception: "AccessDeniedException: License access denied",
         command: "Login",
         result: "403",
         origin: "LicenseAccess",
         context: "/hub/my/work",
-        ..PLAIN
     },
     Complaint {
         subsystem: "Security.Proxy.Qlik.Sense.Common.Security.CertificateValidation",
-        message: "The certificate presented by %h for the session %s will expire within 30 days",
+        message: "The certificate of %h expires within 30 days",
         command: "Validate certificate",
         result: "0",
         origin: "Not available",
@@ -249,7 +243,7 @@ pub(super) const PROXY: &[Complaint] = &[
     },
     Complaint {
         subsystem: "AuditSecurity.Proxy.Proxy.Communication.RequestHandling.RequestHandler",
-        message: "Rejected request with a missing or invalid Xrfkey header from session %s",
+        message: "Request without a valid Xrfkey, session %s",
         command: "Handle request",
         result: "400",
         origin: "AppAccess",
@@ -279,7 +273,6 @@ pub(super) const REPOSITORY: &[Complaint] = &[
         result: "500",
         origin: "Not available",
         context: "/qrs/servernode",
-        ..PLAIN
     },
     Complaint {
         subsystem: "UserManagement.Repository.Repository.Users.UserDirectoryConnector",
@@ -298,12 +291,12 @@ pub(super) const SCHEDULER: &[Complaint] = &[
         level: "ERROR",
         subsystem: "System.Scheduler.Scheduler.Slave.Tasks.ReloadTask",
         message: "Task finished with state FinishedFail: %t",
-        exception: "Reload failed in Engine. Check engine or script logs.",
+        exception: "Reload failed, see the script log",
         ..PLAIN
     },
     Complaint {
         subsystem: "System.Scheduler.Scheduler.Master.Task.TaskSession",
-        message: "Message from ReloadProvider: Reload of '%n' was retried on %h",
+        message: "Reload of '%n' retried on %h",
         ..PLAIN
     },
     Complaint {

@@ -55,7 +55,7 @@ impl<'a> Line<'a> {
     /// Milliseconds with up to three decimals, from microseconds.
     pub(super) fn millis(&mut self, micros: u32) -> &mut Self {
         self.int(i64::from(micros / 1000));
-        let decimals = decimal::<3>(micros % 1000);
+        let decimals = decimal::<3>(u64::from(micros % 1000));
         let used = decimals.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
         if used > 0 {
             self.out.push(b'.');
@@ -89,7 +89,7 @@ impl<'a> Line<'a> {
 }
 
 /// The decimal digits of a number, filled up with zeros in front.
-fn decimal<const N: usize>(mut value: u32) -> [u8; N] {
+fn decimal<const N: usize>(mut value: u64) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         // A remainder of ten fits a byte.
@@ -147,8 +147,7 @@ impl Stamp {
     fn write_second(&mut self) {
         let local_ms = self.unix_ms + ZONE_MS;
         let [year, month, day] = date(local_ms / DAY_MS);
-        // Seconds of a day fit.
-        let second = (local_ms % DAY_MS / 1000) as u32;
+        let second = local_ms % DAY_MS / 1000;
         let (year, month, day) = (decimal::<4>(year), decimal::<2>(month), decimal::<2>(day));
         let hour = decimal::<2>(second / 3600);
         let minute = decimal::<2>(second / 60 % 60);
@@ -164,14 +163,14 @@ impl Stamp {
     }
 
     fn write_millisecond(&mut self) {
-        let digits = decimal::<3>((self.unix_ms % 1000) as u32);
+        let digits = decimal::<3>(self.unix_ms % 1000);
         self.compact[16..19].copy_from_slice(&digits);
         self.local[20..23].copy_from_slice(&digits);
     }
 }
 
 /// Year, month and day of a day number, 0 being 1 January 1970; valid until the year 9999.
-fn date(mut day: u64) -> [u32; 3] {
+fn date(mut day: u64) -> [u64; 3] {
     let mut year = 1970;
     loop {
         let length = if is_leap(year) { 366 } else { 365 };
@@ -190,11 +189,10 @@ fn date(mut day: u64) -> [u32; 3] {
         day -= length;
         month += 1;
     }
-    // At most 31.
-    [year, month, day as u32 + 1]
+    [year, month, day + 1]
 }
 
-fn is_leap(year: u32) -> bool {
+fn is_leap(year: u64) -> bool {
     year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
 }
 

@@ -16,9 +16,14 @@ mod catalogue;
 mod events;
 mod line;
 pub mod load;
+mod recorded;
+mod schedule;
 mod wire;
 
 use fastrand::Rng;
+
+pub use recorded::Recorded;
+pub use schedule::{Pace, busy};
 
 use crate::event::{Kind, Listener};
 use catalogue::Call;
@@ -28,7 +33,7 @@ use line::Stamp;
 pub const MONDAY_MORNING_MS: u64 = 1_736_150_400_000;
 
 /// The servers that one cluster can have; enough for the largest multi-node sites.
-pub const SERVERS_MAX: usize = 64;
+pub const SERVERS_MAX: u8 = 64;
 
 /// How often each kind of event comes: parts of a thousand, by [`Kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +155,7 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of one to [`SERVERS_MAX`] servers; other numbers are brought into that range.
     #[must_use]
-    pub fn new(seed: u64, mix: Mix, servers: usize) -> Self {
+    pub fn new(seed: u64, mix: Mix, servers: u8) -> Self {
         let mut rng = Rng::with_seed(seed);
         let servers: Vec<_> = (0..servers.clamp(1, SERVERS_MAX))
             .map(|index| Server {
