@@ -54,20 +54,20 @@ fn parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
     let mut scratch = Vec::new();
     for kind in Kind::ALL {
-        let payload = typical(kind);
+        let text = typical(kind);
+        let payload = text.as_bytes();
         group.throughput(Throughput::Bytes(payload.len() as u64));
         group.bench_function(kind.name(), |bencher| {
             bencher.iter(|| {
-                event::parse(kind.listener(), black_box(payload.as_bytes()), &mut scratch)
-                    .is_ok_and(|event| black_box(&event).flags.short)
+                black_box(&event::parse(kind.listener(), black_box(payload), &mut scratch)).is_ok()
             });
         });
     }
     let dirty = typical(Kind::QixPerf).replace("pro2", "pro\x01");
     group.bench_function("qseow-qix-perf, with a control character", |bencher| {
         bencher.iter(|| {
-            event::parse(Listener::LogEvents, black_box(dirty.as_bytes()), &mut scratch)
-                .is_ok_and(|event| black_box(&event).flags.short)
+            let payload = black_box(dirty.as_bytes());
+            black_box(&event::parse(Listener::LogEvents, payload, &mut scratch)).is_ok()
         });
     });
     group.finish();
