@@ -191,26 +191,25 @@ impl Engine {
     /// Reads what is queued, sends what can be sent within `timeout`, counts the rest.
     pub async fn drain(mut self, timeout: Duration) -> Drained {
         self.handle.stop(Instant::now() + timeout);
-        let running = self.threads.iter().filter(|thread| !thread.is_finished()).count();
-        let mut all_well = running == self.threads.len();
-        let mut left = running;
-        let give_up = tokio::time::sleep(timeout);
-        tokio::pin!(give_up);
+        let mut left = self.threads.iter().filter(|thread| !thread.is_finished()).count();
+        let mut all_well = left == self.threads.len();
         let mut in_time = true;
+        let mut give_up = tokio::time::Instant::now() + timeout;
         while left > 0 {
-            tokio::select! {
-                ended = self.ended.recv() => {
-                    let Some(ended) = ended else { break };
+            match tokio::time::timeout_at(give_up, self.ended.recv()).await {
+                Ok(Some(ended)) => {
                     all_well &= !ended.panicked;
                     left -= 1;
                 }
-                () = &mut give_up, if in_time => {
+                Ok(None) => break,
+                Err(_) if in_time => {
                     in_time = false;
                     self.abandon.store(true, Ordering::Release);
+                    // Nobody listens when the deliver thread has ended, which is as well.
                     let _ = self.give_up.send(true);
-                    give_up.as_mut().reset(tokio::time::Instant::now() + LAST_COUNT);
+                    give_up += LAST_COUNT;
                 }
-                () = &mut give_up => break,
+                Err(_) => break,
             }
         }
         let ledger = self.state.ledger.snapshot();
@@ -314,7 +313,7 @@ async fn join_all(futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
 /// The thread of a receiver.
 fn receive(receiver: receive::Receiver, beat: &Beat) {
     let index = receiver.index();
-    if let Err(error) = receiver.run(beat) {
+    if let Err(error) = receiver.run() {
         tracing::error!("receiver {index} stopped: {error}");
     }
 }

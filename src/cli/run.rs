@@ -32,7 +32,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub new_relic_account_name: Vec<String>,
     /// Accepted for Butler SOS's sake: New Relic insert API keys
-    #[arg(long, value_name = "KEY", num_args = 1.., hide_env_values = true)]
+    #[arg(long, value_name = "KEY", num_args = 1..)]
     pub new_relic_api_key: Vec<String>,
     /// Accepted for Butler SOS's sake: New Relic account ids
     #[arg(long, value_name = "ID", num_args = 1..)]

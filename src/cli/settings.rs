@@ -70,8 +70,8 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         engine: engine::Settings {
             receive: receive(config)?,
             shard: shard::Settings {
-                flush_interval: config.ringside.flush_interval.get(),
-                batch_bytes: bytes(config.ringside.batch_bytes.get()),
+                flush_interval: config.ringside.flush_interval.duration(),
+                batch_bytes: bytes(config.ringside.batch_bytes.bytes()),
                 batch_events: config.influxdb_config.max_batch_size,
             },
             enabled: enabled(config),
@@ -79,7 +79,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints(config),
-        shutdown_timeout: config.ringside.shutdown_timeout.get(),
+        shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }
 
@@ -105,7 +105,7 @@ fn receive(config: &Config) -> Result<receive::Settings, SettingsError> {
         receivers: threads(ringside.receive.receivers, receivers),
         shards: threads(ringside.shards, shards),
         slots: ringside.receive.slots as usize,
-        socket_buffer: bytes(ringside.receive.socket_buffer.get()),
+        socket_buffer: bytes(ringside.receive.socket_buffer.bytes()),
         ..receive::Settings::default()
     })
 }
@@ -113,7 +113,7 @@ fn receive(config: &Config) -> Result<receive::Settings, SettingsError> {
 fn threads(setting: Threads, auto: usize) -> usize {
     match setting {
         Threads::Auto => auto,
-        Threads::Count(count) => count.into(),
+        Threads::Fixed(count) => count.into(),
     }
 }
 
@@ -207,8 +207,8 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
     let v3 = influxdb.v3_config.clone().unwrap_or_default();
     let secret = |secret: &crate::config::Secret| influxdb::Secret::new(secret.expose());
     let timeout = match (extra.timeout, influxdb.version) {
-        (Some(timeout), _) => timeout.get(),
-        (None, InfluxdbVersion::V3) => v3.write_timeout.get(),
+        (Some(timeout), _) => timeout.duration(),
+        (None, InfluxdbVersion::V3) => v3.write_timeout.duration(),
         (None, _) => influxdb::TIMEOUT_DEFAULT,
     };
     let target = match influxdb.version {
