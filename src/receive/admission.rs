@@ -1,0 +1,244 @@
+//! Which datagrams become leases.
+//!
+//! A receiver that waited for a slow shard would stop taking datagrams, and the kernel would drop
+//! them unseen. So it keeps taking them and drops them itself, with a reason. The checks stand in
+//! the documented order: source address, size, rate limit, room; the first that fails is the reason.
+
+use std::array;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::settings::Settings;
+use super::slots::Pool;
+use crate::event::Listener;
+use crate::observe::ledger::DropReason;
+
+/// Backpressure ends below this share of its threshold, in percent, so that it does not flicker.
+const CLEAR_PERCENT: usize = 80;
+
+/// How full the queue of one listener is, over all receivers.
+#[derive(Debug)]
+struct Level {
+    /// Leases handed over and not yet returned, per receiver.
+    queued: Vec<AtomicUsize>,
+    /// Backpressure begins above this many.
+    threshold: usize,
+    backpressure: AtomicBool,
+}
+
+/// How full the queues are; shared by all receivers and whoever asks.
+#[derive(Debug)]
+pub(super) struct Levels([Level; Listener::COUNT]);
+
+impl Levels {
+    pub(super) fn new(settings: &Settings, receivers: usize) -> Self {
+        Self(array::from_fn(|listener| Level {
+            queued: (0..receivers).map(|_| AtomicUsize::new(0)).collect(),
+            threshold: settings.listeners[listener].as_ref().map_or(usize::MAX, |listener| {
+                listener.queue_capacity * usize::from(listener.backpressure_threshold) / 100
+            }),
+            backpressure: AtomicBool::new(false),
+        }))
+    }
+
+    /// Leases of a listener handed over and not yet returned, as of each receiver's last turn.
+    pub(super) fn queued(&self, listener: Listener) -> usize {
+        self.0[listener as usize].queued.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(super) fn backpressure(&self, listener: Listener) -> bool {
+        self.0[listener as usize].backpressure.load(Ordering::Relaxed)
+    }
+
+    /// Publishes one receiver's part.
+    pub(super) fn set(&self, receiver: usize, listener: Listener, queued: usize) {
+        let level = &self.0[listener as usize];
+        level.queued[receiver].store(queued, Ordering::Relaxed);
+        let total = self.queued(listener);
+        if total > level.threshold {
+            level.backpressure.store(true, Ordering::Relaxed);
+        } else if total == 0 || total < level.threshold * CLEAR_PERCENT / 100 {
+            level.backpressure.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Limit {
+    size_max: usize,
+    /// Queue length at which a strict queue is full; `usize::MAX` when it is not strict.
+    queued_max: usize,
+    /// What the other receivers have queued, as of the start of the batch.
+    queued_elsewhere: usize,
+}
+
+/// The checks of one receiver.
+#[derive(Debug)]
+pub(super) struct Admission {
+    receiver: usize,
+    limits: [Limit; Listener::COUNT],
+    /// Leases that may be out: the rest is held back for the kernel to fill.
+    leased_max: usize,
+    /// Leases that may be out for one listener: a log flood must leave room for user events.
+    leased_by_one_max: usize,
+}
+
+impl Admission {
+    pub(super) fn new(settings: &Settings, receiver: usize) -> Self {
+        // A quarter of the pool stays free, and a quarter of the rest for the other listener.
+        let leased_max = settings.slots - settings.slots.div_ceil(4);
+        Self {
+            receiver,
+            limits: array::from_fn(|listener| {
+                let listener = settings.listeners[listener].as_ref();
+                Limit {
+                    size_max: listener.map_or(0, |l| l.max_message_size),
+                    queued_max: listener
+                        .filter(|l| l.strict)
+                        .map_or(usize::MAX, |l| l.queue_capacity),
+                    queued_elsewhere: 0,
+                }
+            }),
+            leased_max,
+            leased_by_one_max: leased_max - leased_max.div_ceil(4),
+        }
+    }
+
+    /// Lets a test run the pool dry.
+    #[cfg(test)]
+    pub(super) fn hold_nothing_back(&mut self) {
+        self.leased_max = usize::MAX;
+        self.leased_by_one_max = usize::MAX;
+    }
+
+    /// Takes the levels of the other receivers for the batch.
+    pub(super) fn start_batch(&mut self, levels: &Levels) {
+        for listener in Listener::ALL {
+            let limit = &mut self.limits[listener as usize];
+            if limit.queued_max != usize::MAX {
+                let own = levels.0[listener as usize].queued[self.receiver].load(Ordering::Relaxed);
+                limit.queued_elsewhere = levels.queued(listener).saturating_sub(own);
+            }
+        }
+    }
+
+    /// Whether a datagram of `len` bytes, as sent, is admitted.
+    pub(super) fn judge(
+        &self,
+        listener: Listener,
+        len: usize,
+        pool: &Pool,
+    ) -> Result<(), DropReason> {
+        let limit = &self.limits[listener as usize];
+        // The source address will be checked here, first.
+        if len > limit.size_max {
+            return Err(DropReason::Size);
+        }
+        // The rate limit will be checked here.
+        let leased = pool.leased(listener);
+        if pool.leased_total() >= self.leased_max
+            || leased >= self.leased_by_one_max
+            || leased.saturating_add(limit.queued_elsewhere) >= limit.queued_max
+        {
+            return Err(DropReason::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for `count` datagrams, whatever their listener.
+    pub(super) fn has_room(&self, pool: &Pool, count: usize) -> bool {
+        pool.leased_total().saturating_add(count) <= self.leased_max
+            && Listener::ALL.into_iter().all(|listener| {
+                let limit = &self.limits[listener as usize];
+                let leased = pool.leased(listener).saturating_add(count);
+                leased <= self.leased_by_one_max
+                    && leased.saturating_add(limit.queued_elsewhere) <= limit.queued_max
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receive::ListenerSettings;
+
+    const SLOTS: usize = 64;
+
+    fn settings(strict: bool) -> Settings {
+        let listener = ListenerSettings {
+            addresses: Vec::new(),
+            max_message_size: 100,
+            queue_capacity: 10,
+            backpressure_threshold: 80,
+            strict,
+        };
+        Settings {
+            listeners: [Some(listener.clone()), Some(listener)],
+            slots: SLOTS,
+            ..Default::default()
+        }
+    }
+
+    /// Leases for one listener until refused; how many, and why not more.
+    fn fill(admission: &Admission, pool: &mut Pool, listener: Listener) -> (usize, DropReason) {
+        let mut count = 0;
+        loop {
+            if let Err(reason) = admission.judge(listener, 1, pool) {
+                return (count, reason);
+            }
+            let slot = pool.take().expect("admission keeps slots free");
+            pool.lease(slot, listener, 1);
+            count += 1;
+        }
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_the_other_listener_and_the_kernel() {
+        let admission = Admission::new(&settings(false), 0);
+        let mut pool = Pool::new(SLOTS, 100).expect("mapping");
+        let flood = fill(&admission, &mut pool, Listener::LogEvents);
+        assert_eq!(flood, (SLOTS * 9 / 16, DropReason::QueueFull));
+        let other = fill(&admission, &mut pool, Listener::UserEvents);
+        assert_eq!(other, (SLOTS * 3 / 16, DropReason::QueueFull));
+        assert_eq!(pool.len() - pool.leased_total(), SLOTS / 4);
+        assert!(!admission.has_room(&pool, 1));
+        assert!(admission.has_room(&pool, 0));
+    }
+
+    #[test]
+    fn size_is_judged_before_room() {
+        let admission = Admission::new(&settings(false), 0);
+        let mut pool = Pool::new(SLOTS, 100).expect("mapping");
+        fill(&admission, &mut pool, Listener::LogEvents);
+        assert_eq!(admission.judge(Listener::LogEvents, 101, &pool), Err(DropReason::Size));
+        assert_eq!(admission.judge(Listener::LogEvents, 100, &pool), Err(DropReason::QueueFull));
+        assert_eq!(admission.judge(Listener::UserEvents, 100, &pool), Ok(()));
+    }
+
+    #[test]
+    fn a_strict_queue_is_full_at_its_capacity_over_all_receivers() {
+        let settings = settings(true);
+        let levels = Levels::new(&settings, 2);
+        let mut admission = Admission::new(&settings, 0);
+        let mut pool = Pool::new(SLOTS, 100).expect("mapping");
+        levels.set(1, Listener::LogEvents, 4);
+        admission.start_batch(&levels);
+        let filled = fill(&admission, &mut pool, Listener::LogEvents);
+        assert_eq!(filled, (10 - 4, DropReason::QueueFull));
+    }
+
+    #[test]
+    fn backpressure_has_hysteresis() {
+        let levels = Levels::new(&settings(false), 2);
+        let listener = Listener::UserEvents;
+        levels.set(0, listener, 8);
+        assert!(!levels.backpressure(listener), "at the threshold, not above");
+        levels.set(1, listener, 1);
+        assert!(levels.backpressure(listener));
+        levels.set(1, listener, 0);
+        levels.set(0, listener, 7);
+        assert!(levels.backpressure(listener), "not yet below four fifths of the threshold");
+        levels.set(0, listener, 5);
+        assert!(!levels.backpressure(listener));
+        assert!(!levels.backpressure(Listener::LogEvents));
+    }
+}
