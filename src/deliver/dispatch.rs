@@ -48,7 +48,7 @@ use held::{Held, Key};
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Events are held this long: a night's outage at a low rate passes without loss.
-pub const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const AGE_MAX: Duration = Duration::from_hours(24);
 
 /// The longest wait between two attempts on a destination that does not work.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -138,12 +138,11 @@ pub async fn run<T: Transport, C: Clock>(
             biased;
             () = &mut deadline => break,
             (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
-            batch = state.receiver.recv(), if open => match batch {
-                Some(batch) => state.admit(batch),
-                None => {
-                    open = false;
-                    state.hurry();
-                }
+            batch = state.receiver.recv(), if open => if let Some(batch) = batch {
+                state.admit(batch);
+            } else {
+                open = false;
+                state.hurry();
             },
             () = clock.sleep(timer.unwrap_or_default()), if timer.is_some() => {}
         }
