@@ -35,12 +35,12 @@ async fn hear(stream: &mut TcpStream) -> Heard {
         stream.read_buf(&mut bytes).await.unwrap();
         let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") else { continue };
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let mut heard = Heard { head, body: bytes.split_off(end + 4) };
-        let length = heard.header("content-length").map_or(0, |length| length.parse().unwrap());
-        while heard.body.len() < length {
-            stream.read_buf(&mut heard.body).await.unwrap();
+        let mut request = Heard { head, body: bytes.split_off(end + 4) };
+        let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+        while request.body.len() < length {
+            stream.read_buf(&mut request.body).await.unwrap();
         }
-        return heard;
+        return request;
     }
 }
 
