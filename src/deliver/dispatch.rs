@@ -11,8 +11,8 @@
 //! # Limits
 //!
 //! * Memory: [`HELD_BYTES_MAX`] of encoded events per destination. The buffers that hold them are at
-//!   most half empty (see [`COPY_BELOW`]), which makes twice that the worst case. Merged requests add
-//!   [`REQUEST_BYTES_MAX`] each while they are under way.
+//!   most half empty, since small batches that wait are copied, which makes twice that the worst
+//!   case. Merged requests add [`REQUEST_BYTES_MAX`] each while they are under way.
 //! * Age: [`AGE_MAX`].
 //! * Requests under way: [`Settings::in_flight`]; one where order matters, and one as a probe while
 //!   the destination does not work.
