@@ -9,8 +9,6 @@
 pub mod answer;
 mod http;
 pub mod setup;
-#[cfg(test)]
-mod tests;
 pub mod transport;
 
 use std::fmt;
@@ -148,4 +146,16 @@ pub enum InfluxError {
          {0}; install them (Debian: ca-certificates) or name a file in SSL_CERT_FILE"
     )]
     Certificates(#[source] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_stay_secret() {
+        let target = Target::V3 { database: "d".into(), token: Secret::new("hush") };
+        let shown = format!("{target:?}");
+        assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+    }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::deliver::{Outcome, Transport as _};
+use crate::deliver::influxdb::{Secret, TIMEOUT_DEFAULT};
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -99,6 +99,21 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 fn json(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn v1_writes_where_butler_sos_does() {
+    let v1 = Target::V1 { database: "sense ops".into(), retention_policy: None, credentials: None };
+    assert_eq!(write_path(&v1), "/write?db=sense%20ops&precision=n&rp=");
+    let databases = json(r#"{"results":[{"series":[{"values":[["_internal"],["sense ops"]]}]}]}"#);
+    let long = "m v=1 1\n".repeat(200);
+    let (heard, outcomes) = converse(v1, &[&databases, NO_CONTENT], &[&long]);
+    assert_eq!(outcomes, [Outcome::Delivered]);
+    assert_eq!(heard[0].line(), "GET /query?q=SHOW%20DATABASES HTTP/1.1");
+    assert_eq!(heard[1].line(), "POST /write?db=sense%20ops&precision=n&rp= HTTP/1.1");
+    assert_eq!(heard[1].header("content-encoding"), None);
+    assert_eq!(heard[1].header("authorization"), None);
+    assert_eq!(heard[1].body, long.as_bytes());
 }
 
 #[test]
