@@ -1,7 +1,7 @@
-//! Files beneath a [`Disk`]: plain ones everywhere, io_uring's on Linux.
+//! Files beneath a [`Disk`]: plain ones everywhere, `io_uring`'s on Linux.
 //!
-//! Which one is used follows the receive backend: where io_uring is refused, tokio-uring cannot run
-//! either. [`UringDisk`] works only inside `tokio_uring::start`.
+//! Which one is used follows the receive backend: where `io_uring` is refused, tokio-uring cannot
+//! run either. [`UringDisk`] works only inside `tokio_uring::start`.
 //!
 //! Both append at an offset of their own, which moves only when everything was written. What a
 //! failed append left behind is overwritten by the next one, so a retried batch never stands in the
@@ -87,7 +87,7 @@ pub use uring::{UringDisk, UringFile};
 mod uring {
     use super::{Bytes, Disk, Path, io};
 
-    /// Files through io_uring: no other thread takes part.
+    /// Files through `io_uring`: no other thread takes part.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct UringDisk;
 
@@ -157,7 +157,7 @@ mod tests {
             .block_on(appends(PlainDisk));
     }
 
-    /// Where io_uring is refused there is nothing to test, and the engine does not choose it there.
+    /// Where `io_uring` is refused there is nothing to test, and the engine does not choose it there.
     #[cfg(target_os = "linux")]
     #[test]
     fn uring_files() {

@@ -11,10 +11,14 @@
 //! # Limits
 //!
 //! * Memory: [`HELD_BYTES_MAX`] of encoded events per destination. The buffers that hold them are at
-//!   most half empty (see [`COPY_BELOW`]), which makes twice that the worst case.
+//!   most half empty, since small batches that wait are copied, which makes twice that the worst
+//!   case. Merged requests add [`REQUEST_BYTES_MAX`] each while they are under way.
 //! * Age: [`AGE_MAX`].
 //! * Requests under way: [`Settings::in_flight`]; one where order matters, and one as a probe while
 //!   the destination does not work.
+//!
+//! While all requests are under way, batches gather and then leave together in one request: a
+//! destination that answers slowly gets fewer and larger requests, and keeps up.
 //!
 //! What goes over a limit is dropped oldest first and counted as [`LossReason::Expired`].
 
@@ -48,10 +52,14 @@ use held::{Held, Key};
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Events are held this long: a night's outage at a low rate passes without loss.
-pub const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const AGE_MAX: Duration = Duration::from_hours(24);
 
 /// The longest wait between two attempts on a destination that does not work.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Waiting batches are merged into requests of up to this size. InfluxDB takes 25 MB by default;
+/// a destination behind a stricter proxy says so once, and requests are halved for good.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A batch shorter than this that has to wait is copied to memory of its size and its buffer
 /// returned: buffers are made for `batchBytes` (256 KiB), and an outage at a low rate would otherwise
@@ -65,6 +73,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// Bytes of encoded events held at most.
     pub held_bytes_max: usize,
+    /// Bytes up to which waiting batches are merged into one request.
+    pub request_bytes_max: usize,
     /// How long events are held at most.
     pub age_max: Duration,
     /// The longest wait between two attempts.
@@ -78,6 +88,7 @@ impl Default for Settings {
         Self {
             in_flight: 4,
             held_bytes_max: HELD_BYTES_MAX,
+            request_bytes_max: REQUEST_BYTES_MAX,
             age_max: AGE_MAX,
             backoff_max: BACKOFF_MAX,
             seed: fastrand::u64(..),
@@ -138,12 +149,11 @@ pub async fn run<T: Transport, C: Clock>(
             biased;
             () = &mut deadline => break,
             (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
-            batch = state.receiver.recv(), if open => match batch {
-                Some(batch) => state.admit(batch),
-                None => {
-                    open = false;
-                    state.hurry();
-                }
+            batch = state.receiver.recv(), if open => if let Some(batch) = batch {
+                state.admit(batch);
+            } else {
+                open = false;
+                state.hurry();
             },
             () = clock.sleep(timer.unwrap_or_default()), if timer.is_some() => {}
         }
@@ -172,6 +182,14 @@ async fn first_done<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     .await
 }
 
+/// One request.
+struct UnderWay {
+    sent: Held,
+    /// What it was merged from; empty when it was not. After a failure they wait on their own again,
+    /// and are not merged any more: one on which the destination chokes must not take others along.
+    parts: Vec<(Key, Held)>,
+}
+
 struct Dispatch<'a, C, L> {
     receiver: BatchReceiver,
     limit: usize,
@@ -179,7 +197,7 @@ struct Dispatch<'a, C, L> {
     settings: Settings,
     clock: &'a C,
     waiting: BTreeMap<Key, Held>,
-    under_way: BTreeMap<Key, Held>,
+    under_way: BTreeMap<Key, UnderWay>,
     held_bytes: usize,
     batches: u64,
     /// The part that was sent last. Unordered parts take turns from here, so that one on which the
@@ -250,48 +268,88 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             .next()
             .or_else(|| self.waiting.first_key_value())
             .map(|(key, _)| *key)?;
-        let held = self.waiting.remove(&key)?;
+        let first = self.waiting.remove(&key)?;
         self.cursor = Some(key);
-        if held.tried {
+        if first.tried {
             self.books.retried();
         }
-        let attempt = (key, held.bytes.clone(), held.events);
-        self.under_way.insert(key, held);
+        let request = self.merge(key, first);
+        let attempt = (key, request.sent.bytes.clone(), request.sent.events);
+        self.under_way.insert(key, request);
         Some(attempt)
     }
 
+    /// Joins a part that is about to be sent and those that wait behind it.
+    fn merge(&mut self, key: Key, first: Held) -> UnderWay {
+        let mut length = first.bytes.len();
+        let mut parts = Vec::new();
+        if !first.tried && !self.backoff.failing() {
+            while let Some((&next, part)) = self.waiting.range((Excluded(key), Unbounded)).next()
+                && !part.tried
+                && length + part.bytes.len() <= self.settings.request_bytes_max
+                && let Some(part) = self.waiting.remove(&next)
+            {
+                length += part.bytes.len();
+                parts.push((next, part));
+            }
+        }
+        let Some((last, _)) = parts.last() else { return UnderWay { sent: first, parts } };
+        self.cursor = Some(*last);
+        parts.insert(0, (key, first));
+        UnderWay { sent: Held::merged(&parts, length), parts }
+    }
+
     fn settle(&mut self, key: Key, epoch: u64, outcome: Outcome) {
-        let Some(mut held) = self.under_way.remove(&key) else {
-            debug_assert!(false, "an attempt without its part");
+        let Some(request) = self.under_way.remove(&key) else {
+            debug_assert!(false, "an attempt without its request");
             return;
         };
-        held.tried = true;
-        let works = !matches!(outcome, Outcome::Misconfigured { .. } | Outcome::Unavailable { .. });
-        if works && epoch == self.epoch {
-            self.backoff.reset();
-            self.books.works();
-        }
         match outcome {
-            Outcome::Delivered => self.deliver(held, 0),
+            Outcome::Delivered => {
+                let held = self.answered(request, epoch);
+                self.deliver(held, 0);
+            }
             Outcome::Partial { refused, reason } => {
+                let held = self.answered(request, epoch);
                 let refused = refused.min(held.events);
                 self.books.refused(self.clock.now(), refused, &[], &reason);
                 self.deliver(held, refused);
             }
             Outcome::RefusedLines { lines, reason } => {
+                let held = self.answered(request, epoch);
                 self.take_out(key, held, lines, &reason);
             }
-            Outcome::RefusedUnnamed { reason } => self.bisect(key, held, &reason),
-            Outcome::TooLarge => self.bisect(key, held, "too large"),
+            Outcome::RefusedUnnamed { reason } => {
+                let held = self.answered(request, epoch);
+                self.bisect(key, held, &reason);
+            }
+            Outcome::TooLarge => {
+                let held = self.answered(request, epoch);
+                let most = &mut self.settings.request_bytes_max;
+                *most = (*most).min(held.bytes.len() / 2);
+                self.bisect(key, held, "too large");
+            }
             Outcome::Misconfigured { reason } => {
                 self.books.misconfigured(&reason);
-                self.retry(key, held, epoch, None);
+                self.retry(key, request, epoch, None);
             }
             Outcome::Unavailable { reason, after } => {
                 self.books.unavailable(&reason);
-                self.retry(key, held, epoch, after);
+                self.retry(key, request, epoch, after);
             }
         }
+    }
+
+    /// The destination works. What was sent is one from here on.
+    fn answered(&mut self, request: UnderWay, epoch: u64) -> Held {
+        if epoch == self.epoch {
+            self.backoff.reset();
+            self.books.works();
+        }
+        for (_, part) in request.parts {
+            self.recycle(part);
+        }
+        Held { tried: true, ..request.sent }
     }
 
     /// The destination has the part, except for `refused` events that are counted already.
@@ -341,14 +399,20 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         self.release(held);
     }
 
-    /// Keeps the part and leaves the destination alone for a while.
-    fn retry(&mut self, key: Key, held: Held, epoch: u64, asked: Option<Duration>) {
+    /// Keeps what was sent and leaves the destination alone for a while.
+    fn retry(&mut self, key: Key, request: UnderWay, epoch: u64, asked: Option<Duration>) {
         if epoch == self.epoch {
             self.epoch += 1;
             self.not_before = self.clock.now() + self.backoff.wait(asked);
         }
-        let held = self.compact(held);
-        self.waiting.insert(key, held);
+        let UnderWay { sent, mut parts } = request;
+        if parts.is_empty() {
+            parts.push((key, sent));
+        }
+        for (key, part) in parts {
+            let part = self.compact(part);
+            self.waiting.insert(key, Held { tried: true, ..part });
+        }
     }
 
     /// Gives the buffer of a small part back when the part has to wait.
@@ -363,8 +427,13 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         }
     }
 
+    /// The part has its outcome.
     fn release(&mut self, held: Held) {
         self.held_bytes -= held.bytes.len();
+        self.recycle(held);
+    }
+
+    fn recycle(&mut self, held: Held) {
         if let Some(shard) = held.pooled {
             self.receiver.recycle(shard, held.bytes);
         }
@@ -407,7 +476,8 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             self.admit(batch);
         }
         let waiting = std::mem::take(&mut self.waiting).into_values();
-        for held in waiting.chain(std::mem::take(&mut self.under_way).into_values()) {
+        let under_way = std::mem::take(&mut self.under_way).into_values().map(|it| it.sent);
+        for held in waiting.chain(under_way) {
             self.books.lost(LossReason::Shutdown, held.events);
         }
         self.held_bytes = 0;
@@ -417,7 +487,8 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         // The first that waits stands for all that wait: they came in this order, give or take what
         // the shards differ by.
         let first = self.waiting.values().next();
-        let oldest_ns = first.into_iter().chain(self.under_way.values()).map(|held| held.oldest_ns);
+        let under_way = self.under_way.values().map(|request| &request.sent);
+        let oldest_ns = first.into_iter().chain(under_way).map(|held| held.oldest_ns);
         self.books.publish(oldest_ns.min(), sent_bytes);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
 
 /// Refused events are logged at most this often; they are all counted.
-const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(60);
+const REFUSALS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
 /// A refused line is shown up to this many bytes: enough for measurement, tags and the start of the
 /// fields.

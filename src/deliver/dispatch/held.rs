@@ -27,6 +27,23 @@ impl Held {
         Self { bytes, events, pooled: None, ..*self }
     }
 
+    /// All `parts` as one of `length` bytes.
+    pub fn merged(parts: &[(Key, Self)], length: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(length);
+        for (_, part) in parts {
+            bytes.extend_from_slice(&part.bytes);
+        }
+        let parts = || parts.iter().map(|(_, part)| part);
+        Self {
+            bytes: bytes.freeze(),
+            events: parts().map(|part| part.events).sum(),
+            oldest_ns: parts().map(|part| part.oldest_ns).min().unwrap_or_default(),
+            taken_at: parts().map(|part| part.taken_at).min().unwrap_or_default(),
+            pooled: None,
+            tried: false,
+        }
+    }
+
     /// Where line `number` begins; the end of the batch when there are not so many.
     fn start_of(&self, number: u32) -> usize {
         match number.checked_sub(1) {
@@ -104,6 +121,14 @@ mod tests {
     #[test]
     fn a_batch_with_too_few_lines_is_not_halved() {
         assert!(held("a\n", 2).halves().is_none());
+    }
+
+    #[test]
+    fn merged_and_cut_again() {
+        let parts = [((0, 0), held("a\nbb\n", 2)), ((1, 0), held("c\nd\n", 2))];
+        let merged = Held::merged(&parts, 9);
+        assert_eq!(shown(&merged), ("a\nbb\nc\nd\n", 4));
+        assert_eq!(merged.halves().unwrap().each_ref().map(shown), [("a\nbb\n", 2), ("c\nd\n", 2)]);
     }
 
     #[test]

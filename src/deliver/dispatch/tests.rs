@@ -55,7 +55,8 @@ struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let settings = Settings { seed: 1, ..Settings::default() };
+        // Nothing is merged, so that a request is a batch.
+        let settings = Settings { seed: 1, request_bytes_max: 0, ..Settings::default() };
         Self { settings, unordered: true, deadline: None, looks: Vec::new() }
     }
 }
@@ -103,7 +104,7 @@ impl World {
             |age, events| latencies.borrow_mut().push((age, events)),
         );
         let looks = look(&ledger, &clock, &self.looks);
-        let (_, (), last_errors) =
+        let ((), (), last_errors) =
             drive(&clock, async { tokio::join!(biased; feeder, dispatch, looks) });
         let counts = ledger.delivered.read();
         assert!(counts.balanced());
@@ -213,9 +214,10 @@ fn finds_the_events_that_nobody_names() {
                 return delivered();
             }
             // A destination that names lines that are not there gets the same treatment.
-            let outcome = match named {
-                false => Outcome::RefusedUnnamed { reason: reason() },
-                true => Outcome::RefusedLines { lines: vec![1000], reason: reason() },
+            let outcome = if named {
+                Outcome::RefusedLines { lines: vec![1000], reason: reason() }
+            } else {
+                Outcome::RefusedUnnamed { reason: reason() }
             };
             (MS, Some(outcome))
         });
@@ -244,7 +246,8 @@ fn leaves_a_dead_destination_alone_ever_longer() {
         _ => delivered(),
     });
     assert_eq!(ended.counts.delivered, 2);
-    let gaps: Vec<Duration> = ended.seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    let gaps: Vec<Duration> =
+        ended.seen.windows(2).map(|pair| pair[1].at.saturating_sub(pair[0].at)).collect();
     let (early, late) = (&gaps[..3], &gaps[99..199]);
     assert!(early.iter().all(|gap| *gap <= SECOND + MS), "{early:?}");
     let mean = late.iter().sum::<Duration>() / 100;
@@ -343,6 +346,58 @@ fn the_deadline_counts_what_is_left() {
     assert_eq!((ended.counts.delivered, ended.lost(LossReason::Shutdown)), (40, 80));
 }
 
+#[test]
+fn a_backlog_makes_larger_requests() {
+    let mut world = World::default();
+    world.settings.held_bytes_max = 50_000;
+    world.settings.request_bytes_max = 10_000;
+    // 100 lines/ms into a destination that answers after 20 ms: 4 requests of 100 lines at a time
+    // would be a fifth of that.
+    let ended = world.run(&Feed { gap: MS, sizes: vec![100; 1000] }, |_, _| delivered());
+    assert_eq!((ended.counts.delivered, ended.counts.retries), (100_000, 0));
+    let longest = ended.seen.iter().map(|seen| seen.body.len()).max().unwrap();
+    assert!(longest > 2_000 && longest <= 10_000, "{longest}");
+    assert_eq!(ended.under_way_max, 4);
+}
+
+#[test]
+fn merging_keeps_the_order() {
+    let mut world = World { unordered: false, ..World::default() };
+    world.settings.request_bytes_max = 100;
+    let ended = world.run(&Feed::at_once([3; 50]), |number, _| match number % 3 {
+        2 => unavailable(None),
+        _ => delivered(),
+    });
+    let expected: Vec<String> = (0..150).map(|line| line.to_string()).collect();
+    assert_eq!(ended.stored, expected);
+    assert!(ended.seen.len() < 50, "{}", ended.seen.len());
+}
+
+/// What was merged with an event that the destination chokes on gets through without it.
+#[test]
+fn merging_takes_no_others_along() {
+    let mut world = World { deadline: Some(3600 * SECOND), ..World::default() };
+    world.settings.request_bytes_max = 1000;
+    world.settings.age_max = 600 * SECOND;
+    let ended = world.run(&Feed::at_once([1; 50]), |_, lines| {
+        if lines.contains(&"20") { unavailable(None) } else { delivered() }
+    });
+    assert_eq!((ended.counts.delivered, ended.lost(LossReason::Expired)), (49, 1));
+}
+
+#[test]
+fn requests_shrink_for_good_when_too_large() {
+    let mut world = World::default();
+    world.settings.request_bytes_max = 10_000;
+    let ended = world.run(&Feed { gap: MS, sizes: vec![50; 500] }, |_, lines| match lines.len() {
+        301.. => (20 * MS, Some(Outcome::TooLarge)),
+        _ => delivered(),
+    });
+    assert_eq!((ended.counts.delivered, ended.lost(LossReason::Refused)), (25_000, 0));
+    let refused = ended.seen.iter().filter(|seen| seen.body.lines().count() > 300).count();
+    assert!((1..=12).contains(&refused), "{refused} of {}", ended.seen.len());
+}
+
 /// Hundreds of batches against a destination that does anything at all: every good line arrives,
 /// every bad one is counted, and the same seed gives the same run.
 #[test]
@@ -353,6 +408,7 @@ fn storms() {
             let sizes: Vec<u32> = (0..200).map(|_| random.borrow_mut().u32(1..60)).collect();
             let mut world = World::default();
             world.settings.seed = seed;
+            world.settings.request_bytes_max = [0, 2000][usize::from(seed % 2 == 1)];
             world.run(&Feed { gap: 7 * MS, sizes }, |_, lines| {
                 let mut random = random.borrow_mut();
                 let delay = Duration::from_micros(random.u64(1..50_000));

@@ -43,10 +43,8 @@ pub fn outcome(version: Version, answer: &Answer, batch: &[u8], events: u32) -> 
     match answer.status {
         200..=299 => Outcome::Delivered,
         413 => Outcome::TooLarge,
-        408 | 429 | 502..=599 => unavailable(answer),
-        500 | 501 if names_missing_policy(answer) => misconfigured(version, answer),
-        500 | 501 => unavailable(answer),
         400 | 422 => refused(answer, batch, events),
+        408 | 429 | 500..=599 if !names_missing_policy(answer) => unavailable(answer),
         _ => misconfigured(version, answer),
     }
 }

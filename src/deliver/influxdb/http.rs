@@ -38,6 +38,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// cut in halves until the answers are short.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+const AGENT: &str = concat!("ringside/", env!("CARGO_PKG_VERSION"));
+
 /// Everything but the unreserved characters of RFC 3986.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -111,7 +113,6 @@ impl Http {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
-        const AGENT: &str = concat!("ringside/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(encoding) = encoding {

@@ -54,16 +54,15 @@ fn query_path(query: &str) -> String {
 
 /// The statement that creates a database. Its retention policy becomes the default one.
 fn create_database(database: &str, policy: Option<&(String, String)>) -> Result<String, Problem> {
-    let mut statement = format!("CREATE DATABASE {}", identifier(database));
-    if let Some((name, duration)) = policy {
-        if !is_duration(duration) {
-            return Err(Problem::Refused(format!(
-                "v1Config.retentionPolicy.duration: `{duration}` is not a duration such as 10d or INF"
-            )));
-        }
-        statement += &format!(" WITH DURATION {duration} REPLICATION 1 NAME {}", identifier(name));
+    let database = identifier(database);
+    let Some((name, duration)) = policy else { return Ok(format!("CREATE DATABASE {database}")) };
+    if !is_duration(duration) {
+        return Err(Problem::Refused(format!(
+            "v1Config.retentionPolicy.duration: `{duration}` is not a duration such as 10d or INF"
+        )));
     }
-    Ok(statement)
+    let name = identifier(name);
+    Ok(format!("CREATE DATABASE {database} WITH DURATION {duration} REPLICATION 1 NAME {name}"))
 }
 
 /// A quoted `InfluxQL` identifier.

@@ -1,5 +1,8 @@
 //! Writes batches to InfluxDB.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -130,28 +133,5 @@ fn write_path(target: &Target) -> String {
         Target::V3 { database, .. } => {
             format!("/api/v2/write?bucket={}&precision=ns", escape(database))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deliver::influxdb::Secret;
-
-    #[test]
-    fn paths_are_butler_soss() {
-        let v1 =
-            Target::V1 { database: "sense ops".into(), retention_policy: None, credentials: None };
-        assert_eq!(write_path(&v1), "/write?db=sense%20ops&precision=n&rp=");
-        let v2 = Target::V2 {
-            organisation: "myorg".into(),
-            bucket: "my&bucket".into(),
-            description: String::new(),
-            retention: "10d".into(),
-            token: Secret::new("t"),
-        };
-        assert_eq!(write_path(&v2), "/api/v2/write?org=myorg&bucket=my%26bucket&precision=ns");
-        let v3 = Target::V3 { database: "mydatabase".into(), token: Secret::new("t") };
-        assert_eq!(write_path(&v3), "/api/v2/write?bucket=mydatabase&precision=ns");
     }
 }

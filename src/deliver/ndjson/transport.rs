@@ -114,7 +114,7 @@ mod tests {
 
         async fn append(&self, file: &mut Self::File, bytes: Bytes) -> io::Result<()> {
             self.0.set(self.0.get() + 1);
-            if self.0.get() % 2 == 0 {
+            if self.0.get().is_multiple_of(2) {
                 return PlainDisk.append(file, bytes).await;
             }
             // What a full disk does: some bytes are there and the call fails.
