@@ -186,9 +186,8 @@ fn a_second_signal_ends_it_at_once() {
     let config = Config::influxdb(1, sink.address()).ringside("shutdownTimeout: 60s");
     let mut ringside = Ringside::start(&config);
     send_all(ringside.log_events, [proxy_event("stuck")]);
-    ringside.wait_stats("one event read", |stats| {
-        number(stats, "/listeners/log_events/accepted") == 1
-    });
+    ringside
+        .wait_stats("one event read", |stats| number(stats, "/listeners/log_events/accepted") == 1);
     ringside.signal(Signal::SIGTERM);
     ringside.wait_for_line("draining");
     let start = Instant::now();
@@ -234,8 +233,7 @@ fn a_port_in_use_is_an_error_that_says_what_to_do() {
 #[test]
 fn an_address_of_another_host_is_an_error_that_says_what_to_do() {
     // 192.0.2.0/24 is reserved for documentation (RFC 5737).
-    let config =
-        Config { hosts: ["127.0.0.1".into(), "192.0.2.1".into()], ..Config::default() };
+    let config = Config { hosts: ["127.0.0.1".into(), "192.0.2.1".into()], ..Config::default() };
     let (code, errors) = run_to_the_end(&config.text());
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.contains("192.0.2.1"), "{errors}");
@@ -258,12 +256,10 @@ fn ndjson_to_a_file() {
     let mut ringside = Ringside::start(&config);
     send_all(ringside.log_events, [proxy_event("Grüße; \"quoted\"")]);
     send_all(ringside.user_events, [user_event("goran")]);
-    ringside.wait_stats("two events", |stats| {
-        number(stats, "/destinations/ndjson/delivered") == 2
-    });
+    ringside.wait_stats("two events", |stats| number(stats, "/destinations/ndjson/delivered") == 2);
     assert!(ringside.stop().success());
-    let text = std::fs::read_to_string(ringside.directory.path().join("events.ndjson"))
-        .expect("the file");
+    let text =
+        std::fs::read_to_string(ringside.directory.path().join("events.ndjson")).expect("the file");
     let events: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(events.len(), 2);

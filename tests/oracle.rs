@@ -41,9 +41,12 @@ fn the_model_writes_what_butler_sos_wrote() {
                     .flat_map(Expected::points)
                     .map(|point| point.line(version))
                     .collect();
-                mismatches.note(recording, version, lines == recording.lines(version, mqtt), || {
-                    format!("model {lines:#?}\nseen {:#?}", recording.lines(version, mqtt))
-                });
+                mismatches.note(
+                    recording,
+                    version,
+                    lines == recording.lines(version, mqtt),
+                    || format!("model {lines:#?}\nseen {:#?}", recording.lines(version, mqtt)),
+                );
             }
         }
     }
@@ -76,7 +79,8 @@ fn every_difference_changes_what_is_expected_of_some_datagram() {
             for (name, difference) in DIFFERENCES {
                 let before = expected.clone();
                 difference(&mut expected);
-                if before.point != expected.point || before.points().len() != expected.points().len()
+                if before.point != expected.point
+                    || before.points().len() != expected.points().len()
                 {
                     idle.remove(name);
                 }
@@ -116,11 +120,7 @@ fn expected(modelled: Option<Expected<'_>>, version: Version) -> Vec<Line> {
 }
 
 /// The lines that Ringside's parser and encoder make of a datagram.
-fn encoded(
-    datagram: &Datagram,
-    rules: &Rules,
-    version: Version,
-) -> Result<Vec<Line>, ParseError> {
+fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<Line>, ParseError> {
     let mut encoder = Encoder::new(&EncoderSettings {
         version: match version {
             Version::V1 => InfluxVersion::V1,
@@ -190,7 +190,12 @@ impl Mismatches {
     }
 
     fn assert_none(&self) {
-        assert!(self.ids.is_empty(), "{} equal, not: {:#?}", self.equal.iter().sum::<usize>(), self.ids);
+        assert!(
+            self.ids.is_empty(),
+            "{} equal, not: {:#?}",
+            self.equal.iter().sum::<usize>(),
+            self.ids
+        );
         eprintln!("equal, versions 1 to 3: {:?}", self.equal);
     }
 }

@@ -83,13 +83,14 @@ pub type Answer = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 pub struct Options {
     /// Where it listens; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Status of every answer, unless `answer` is set.
+    /// Status that writes are answered with. Other requests (creating a database, a ping) get 200
+    /// and an empty result, as InfluxDB gives them.
     pub status: u16,
     /// How long each answer is held back.
     pub delay: Duration,
     /// Whether requests are kept for [`Sink::requests`] and [`Sink::bodies`].
     pub record: bool,
-    /// Chooses each answer; it sees the body even if nothing is recorded.
+    /// Chooses each answer instead; it sees the body even if nothing is recorded.
     pub answer: Option<Answer>,
 }
 
@@ -156,7 +157,7 @@ impl Sink {
         Self::start(Options { record: true, answer: Some(Arc::new(answer)), ..Options::default() })
     }
 
-    /// Answers 204 and records.
+    /// Records, and answers writes with 204.
     pub fn recording() -> Self {
         Self::start(Options { record: true, ..Options::default() })
     }
@@ -284,7 +285,8 @@ impl Shared {
     fn take(&self, head: Head, body: BodyReader) -> io::Result<Reply> {
         let bytes = body.bytes;
         let (lines, body) = body.finish()?;
-        let lines = if head.path.contains("/write") { lines } else { 0 };
+        let is_write = head.path.contains("/write");
+        let lines = if is_write { lines } else { 0 };
         let mut request = Request {
             number: 0,
             method: head.method,
@@ -306,7 +308,8 @@ impl Shared {
         self.changed.notify_all();
         Ok(match &self.options.answer {
             Some(answer) => answer(&request),
-            None => Reply::status(self.options.status),
+            None if is_write => Reply::status(self.options.status),
+            None => Reply::json(200, r#"{"results":[]}"#),
         })
     }
 }
