@@ -28,9 +28,9 @@ mod tests;
 
 pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
 
-use std::fmt;
+use std::{array, fmt};
 
-use split::{Reading, Separators};
+use split::{Ends, Reading};
 use uuid::{Uuid, Variant};
 
 /// Which of the two UDP ports a datagram arrived on. Each port accepts its own kinds only.
@@ -326,32 +326,32 @@ pub fn parse<'a>(
     if payload.is_empty() {
         return Err(ParseError::Empty);
     }
-    let mut separators = Separators::find(payload);
-    let kind = kind_of(listener, &payload[separators.first()])?;
-    let choice = split::choose(kind.layout(), payload, &mut separators);
+    let mut ends = Ends::find(payload);
+    let kind = kind_of(listener, ends.bytes(payload, 0))?;
+    let layout = kind.layout();
+    let reading = Reading::choose(layout, payload, &ends);
+    reading.apply(layout, payload, &mut ends);
     let (fields, invalid_utf8) = if let Some(text) = text::as_is(payload) {
-        let line =
-            Line { raw: payload, raw_separators: &separators, text, separators: &separators };
-        (line.read(kind, choice.reading), false)
+        let line = Line { raw: payload, raw_ends: &ends, text, ends: &ends };
+        (line.read(kind), false)
     } else {
         let (text, invalid_utf8) = text::clean(payload, scratch);
         // Nothing that was removed or replaced is a separator, so the same reading fits.
-        let mut clean_separators = Separators::find(text.as_bytes());
-        if choice.surplus {
-            clean_separators.find_right(text.as_bytes());
-        }
-        let raw_separators = &separators;
-        let line = Line { raw: payload, raw_separators, text, separators: &clean_separators };
-        (line.read(kind, choice.reading), invalid_utf8)
+        let mut clean_ends = Ends::find(text.as_bytes());
+        reading.apply(layout, text.as_bytes(), &mut clean_ends);
+        let line = Line { raw: payload, raw_ends: &ends, text, ends: &clean_ends };
+        (line.read(kind), invalid_utf8)
     };
-    let split::Choice { short, surplus, ambiguous, .. } = choice;
+    let Reading { short, surplus, ambiguous, .. } = reading;
     let mut event = Event {
         kind,
         flags: Flags { short, surplus, ambiguous, invalid_utf8 },
-        activity_is_user: !is_without_user(kind, payload, &separators, choice.reading),
+        activity_is_user: !is_without_user(kind, payload, &ends),
         fields,
     };
-    event.settle_user();
+    if kind == Kind::Scheduler {
+        event.settle_user();
+    }
     Ok(event)
 }
 
@@ -377,36 +377,38 @@ fn kind_of(listener: Listener, source: &[u8]) -> Result<Kind, ParseError> {
 }
 
 /// A datagram as it came and as clean text. If nothing had to be cleaned, these are the same.
-struct Line<'a, 's> {
+struct Line<'a, 'e> {
     raw: &'a [u8],
-    raw_separators: &'s Separators,
+    raw_ends: &'e Ends,
     text: &'a str,
-    separators: &'s Separators,
+    ends: &'e Ends,
 }
 
 impl<'a> Line<'a, '_> {
-    fn read(&self, kind: Kind, reading: Reading) -> [Field<'a>; COLUMNS_MAX] {
-        let mut fields = [Field::Text(""); COLUMNS_MAX];
-        for (index, (field, spec)) in fields.iter_mut().zip(kind.layout().columns()).enumerate() {
-            let text = || &self.text[self.separators.range(index, reading)];
-            let raw = || &self.raw[self.raw_separators.range(index, reading)];
-            *field = match spec.check {
-                Check::Source => Field::Text(kind.name()),
-                Check::Text => Field::Text(text::field(text(), spec.limit)),
-                Check::Time => Field::Text(if time::is_valid(raw()) { text() } else { "" }),
-                Check::Uuid => Field::Uuid(uuid_of(raw())),
-                Check::Int { min, fallback } => Field::Int(int_of(raw(), min, fallback)),
-                Check::Float => Field::Float(number::float(raw())),
-            };
+    fn read(&self, kind: Kind) -> [Field<'a>; COLUMNS_MAX] {
+        let columns = kind.layout().columns();
+        array::from_fn(|index| {
+            columns.get(index).map_or(Field::Text(""), |spec| self.field(kind, index, spec))
+        })
+    }
+
+    fn field(&self, kind: Kind, index: usize, spec: &ColumnSpec) -> Field<'a> {
+        let text = || self.ends.text(self.text, index);
+        let raw = || self.raw_ends.bytes(self.raw, index);
+        match spec.check {
+            Check::Source => Field::Text(kind.name()),
+            Check::Text => Field::Text(text::field(text(), spec.limit)),
+            Check::Time => Field::Text(if time::is_valid(raw()) { text() } else { "" }),
+            Check::Uuid => Field::Uuid(uuid_of(raw())),
+            Check::Int { min, fallback } => Field::Int(int_of(raw(), min, fallback)),
+            Check::Float => Field::Float(number::float(raw())),
         }
-        fields
     }
 }
 
-fn is_without_user(kind: Kind, raw: &[u8], separators: &Separators, reading: Reading) -> bool {
+fn is_without_user(kind: Kind, raw: &[u8], ends: &Ends) -> bool {
     let session = kind.layout().position(Column::ProxySessionId);
-    kind == Kind::QixPerf
-        && session.is_some_and(|index| &raw[separators.range(index, reading)] == b"0")
+    kind == Kind::QixPerf && session.is_some_and(|index| ends.bytes(raw, index) == b"0")
 }
 
 /// Length of a UUID with hyphens, which is the only form that counts.

@@ -15,86 +15,72 @@
 
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
 use super::layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout, MESSAGE, Surplus};
 use super::{number, text, time, uuid_of};
 
-/// Positions of separators. One more than the last column needs tells that there is a surplus, and
-/// nobody asks for more than that, so hostile datagrams cost no more memory than good ones.
-type Positions = SmallVec<[usize; COLUMNS_MAX]>;
-
-/// The separators of one line of text.
-#[derive(Debug)]
-pub(super) struct Separators {
-    /// The first ones, from left to right.
-    left: Positions,
-    /// The last ones, from right to left; only looked for when there is a surplus.
-    right: Positions,
-    /// Length of the line in bytes.
-    len: usize,
+/// Where the fields of a line end.
+///
+/// Nobody asks for more than one field above the largest layout, which tells that there is a surplus,
+/// so hostile datagrams take no more memory than good ones.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    positions: [usize; COLUMNS_MAX + 1],
+    /// How many of them count.
+    found: usize,
 }
 
-impl Separators {
-    /// Finds the separators from the left.
+impl Ends {
+    /// Finds them from the left.
     pub fn find(line: &[u8]) -> Self {
-        let left = memchr::memchr_iter(b';', line).take(COLUMNS_MAX).collect();
-        Self { left, right: Positions::new(), len: line.len() }
+        let mut positions = [line.len(); COLUMNS_MAX + 1];
+        let mut found = 1;
+        for (position, separator) in
+            positions[..COLUMNS_MAX].iter_mut().zip(memchr::memchr_iter(b';', line))
+        {
+            *position = separator;
+            found += 1;
+        }
+        Self { positions, found }
     }
 
-    /// Finds them from the right, too.
-    pub fn find_right(&mut self, line: &[u8]) {
-        self.right = memchr::memrchr_iter(b';', line).take(COLUMNS_MAX).collect();
+    /// Lets one column have all surplus separators: those after it are found from the right.
+    fn widen(&mut self, line: &[u8], last: usize, widest: usize) {
+        self.positions[last] = line.len();
+        let separators = memchr::memrchr_iter(b';', line);
+        for (position, separator) in self.positions[widest..last].iter_mut().rev().zip(separators) {
+            *position = separator;
+        }
     }
 
-    /// Where the first field is, whatever the layout.
-    pub fn first(&self) -> Range<usize> {
-        0..self.left.first().copied().unwrap_or(self.len)
+    /// Start and end of a field; `None` if it is missing.
+    #[inline]
+    pub fn of(&self, index: usize) -> Option<Range<usize>> {
+        if index >= self.found {
+            return None;
+        }
+        let start = if index == 0 { 0 } else { self.positions[index - 1] + 1 };
+        Some(start..self.positions[index])
     }
 
-    /// Where a column's field is; empty if the field is missing.
-    pub fn range(&self, index: usize, reading: Reading) -> Range<usize> {
-        let Reading { last, widest } = reading;
-        let start = if index == 0 {
-            0
-        } else if index > widest {
-            self.right[last - index] + 1
-        } else {
-            match self.left.get(index - 1) {
-                Some(before) => before + 1,
-                None => self.len,
-            }
-        };
-        let end = if index < widest {
-            self.left.get(index).copied().unwrap_or(self.len)
-        } else if index == last {
-            self.len
-        } else {
-            self.right[last - 1 - index]
-        };
-        start..end
+    /// A field; empty if it is missing.
+    #[inline]
+    pub fn bytes<'a>(&self, line: &'a [u8], index: usize) -> &'a [u8] {
+        self.of(index).map_or(&[], |range| &line[range])
+    }
+
+    /// The same of clean text.
+    #[inline]
+    pub fn text<'a>(&self, line: &'a str, index: usize) -> &'a str {
+        self.of(index).map_or("", |range| &line[range])
     }
 }
 
-/// A way to read a line: which field belongs to which column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How to read a line, and what there is to note about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// The last column.
-    last: usize,
-    /// The column that holds all surplus separators; columns after it are counted from the right.
-    /// [`Reading::NONE`]: all columns are counted from the left, and what comes after them is ignored.
-    widest: usize,
-}
-
-impl Reading {
-    const NONE: usize = usize::MAX;
-}
-
-/// The reading that was chosen, and what there is to note about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    /// How to read the line.
-    pub reading: Reading,
+    /// The column that has all surplus separators; `None` if there are none, or if what comes after
+    /// the last column is ignored.
+    widest: Option<usize>,
     /// Fields are missing.
     pub short: bool,
     /// There are more fields than columns.
@@ -103,41 +89,54 @@ pub(super) struct Choice {
     pub ambiguous: bool,
 }
 
-/// Chooses the reading of a line.
-pub(super) fn choose(layout: &Layout, line: &[u8], separators: &mut Separators) -> Choice {
-    let last = layout.columns().len() - 1;
-    let from_left = Reading { last, widest: Reading::NONE };
-    let found = separators.left.len();
-    let mut choice =
-        Choice { reading: from_left, short: found < last, surplus: found > last, ambiguous: false };
-    match layout.surplus {
-        Surplus::LastColumn => {
-            choice.reading.widest = last;
-            choice.surplus = false;
+impl Reading {
+    /// Chooses how to read a line.
+    pub fn choose(layout: &Layout, line: &[u8], ends: &Ends) -> Self {
+        let columns = layout.columns().len();
+        let short = ends.found < columns;
+        if ends.found <= columns {
+            return Self { short, ..Self::default() };
         }
-        Surplus::Weigh(columns) if choice.surplus => {
-            separators.find_right(line);
-            let holds = |&reading: &Reading| reading_holds(layout, line, separators, reading);
-            let wide = columns.iter().map(|&widest| Reading { last, widest });
-            let mut holding = std::iter::once(from_left).chain(wide).filter(holds);
-            let first = holding.next();
-            let likeliest = Reading { last, widest: columns[0] };
-            choice.ambiguous = first.is_some() && holding.next().is_some();
-            choice.reading = match first {
-                Some(first) if !holds(&likeliest) => first,
-                _ => likeliest,
-            };
+        match layout.surplus {
+            Surplus::LastColumn => Self { widest: Some(columns - 1), ..Self::default() },
+            Surplus::Ignore => Self { surplus: true, ..Self::default() },
+            Surplus::Weigh(wide) => Self::weigh(layout, line, ends, wide),
         }
-        Surplus::Weigh(_) | Surplus::Ignore => {}
     }
-    choice
+
+    fn weigh(layout: &Layout, line: &[u8], ends: &Ends, wide: &[usize]) -> Self {
+        let reading = |widest| Self { widest, short: false, surplus: true, ambiguous: false };
+        let holds = |reading: &Self| {
+            let mut ends = ends.clone();
+            reading.apply(layout, line, &mut ends);
+            holds(layout, line, &ends)
+        };
+        let message = reading(Some(wide[0]));
+        let ways = std::iter::once(None).chain(wide.iter().copied().map(Some)).map(reading);
+        let mut holding = ways.filter(holds);
+        let first = holding.next();
+        let ambiguous = holding.next().is_some();
+        let chosen = match first {
+            Some(first) if !holds(&message) => first,
+            _ => message,
+        };
+        Self { ambiguous, ..chosen }
+    }
+
+    /// Moves the ends of the fields of a line to where this reading has them.
+    #[inline]
+    pub fn apply(&self, layout: &Layout, line: &[u8], ends: &mut Ends) {
+        if let Some(widest) = self.widest {
+            ends.widen(line, layout.columns().len() - 1, widest);
+        }
+    }
 }
 
 /// Whether everything from the message on is what its column asks for. What comes before is the same
 /// in all readings.
-fn reading_holds(layout: &Layout, line: &[u8], separators: &Separators, reading: Reading) -> bool {
+fn holds(layout: &Layout, line: &[u8], ends: &Ends) -> bool {
     layout.columns().iter().enumerate().skip(MESSAGE).all(|(index, spec)| {
-        let raw = &line[separators.range(index, reading)];
+        let raw = ends.bytes(line, index);
         text::is_unset(raw) || is_plausible(spec, raw)
     })
 }
