@@ -4,3 +4,4 @@ pub mod encode;
 mod escape;
 mod plan;
 mod tables;
+mod values;
