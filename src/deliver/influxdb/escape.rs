@@ -9,10 +9,14 @@
 use crate::deliver::json;
 use crate::deliver::line::{Escape, Line};
 
+/// In a tag each special byte becomes an escape of two.
+pub(super) const TAG_EXPANSION: usize = 2;
+
 /// A `\` at the end of a tag would escape the comma or space after it (difference 23).
 #[inline]
-pub(super) fn without_trailing_backslashes(text: &str) -> &str {
-    if text.ends_with('\\') { text.trim_end_matches('\\') } else { text }
+pub(super) fn without_trailing_backslashes(text: &[u8]) -> &[u8] {
+    let last = text.iter().rposition(|&byte| byte != b'\\');
+    &text[..last.map_or(0, |last| last + 1)]
 }
 
 const fn delimits(byte: u8) -> bool {
@@ -31,6 +35,8 @@ fn escape_control(byte: u8, line: &mut Line<'_>) {
 pub(super) struct TagV1;
 
 impl Escape for TagV1 {
+    const EXPANSION: usize = TAG_EXPANSION;
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         delimits(byte) | (byte == b'\n') | (byte == b'\r')
@@ -46,6 +52,8 @@ impl Escape for TagV1 {
 pub(super) struct TagV2;
 
 impl Escape for TagV2 {
+    const EXPANSION: usize = TAG_EXPANSION;
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         TagV1::is_special(byte) | (byte == b'\t')
@@ -65,6 +73,9 @@ impl Escape for TagV2 {
 pub(super) struct TagV3;
 
 impl Escape for TagV3 {
+    // The added backslash comes after one that was not escaped.
+    const EXPANSION: usize = TAG_EXPANSION;
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         TagV2::is_special(byte)
@@ -83,6 +94,8 @@ impl Escape for TagV3 {
 pub(super) struct TagV3Stripped;
 
 impl Escape for TagV3Stripped {
+    const EXPANSION: usize = TAG_EXPANSION;
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         TagV2::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
@@ -101,6 +114,8 @@ impl Escape for TagV3Stripped {
 pub(super) struct StringField;
 
 impl Escape for StringField {
+    const EXPANSION: usize = "\\\"".len();
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         (byte == b'"') | (byte == b'\\') | (byte == b'\n') | (byte == b'\r')
@@ -119,6 +134,8 @@ impl Escape for StringField {
 pub(super) struct RawEventText;
 
 impl Escape for RawEventText {
+    const EXPANSION: usize = json::JsonText::EXPANSION + "\\".len();
+
     #[inline]
     fn is_special(byte: u8) -> bool {
         json::JsonText::is_special(byte)
@@ -131,5 +148,30 @@ impl Escape for RawEventText {
             line.byte(b'\\');
         }
         json::escape_letter(byte, line);
+    }
+}
+
+/// All bytes that are special anywhere in a line, so that a text without them is copied wherever it
+/// goes without being looked at again.
+#[derive(Debug)]
+pub(super) struct Anywhere;
+
+impl Escape for Anywhere {
+    /// In one tag, one string field and `raw_event`.
+    const EXPANSION: usize = TAG_EXPANSION + StringField::EXPANSION + RawEventText::EXPANSION;
+
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        (byte <= b' ')
+            | (byte == b'"')
+            | (byte == b',')
+            | (byte == b'<')
+            | (byte == b'=')
+            | (byte == b'>')
+            | (byte == b'\\')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        line.byte(byte);
     }
 }

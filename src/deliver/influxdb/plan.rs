@@ -9,8 +9,14 @@ use bytes::BytesMut;
 use super::encode::{EncoderSettings, InfluxVersion};
 use super::escape::{TagV1, TagV2, TagV3, TagV3Stripped, without_trailing_backslashes};
 use super::tables::{self, Form, Series, TagRow, Value};
-use crate::deliver::line::{Escape, Line, Literal, Literals};
-use crate::event::{Check, Column, Kind, Listener};
+use crate::deliver::line::{Escape, Line, Literal};
+use crate::event::{COLUMNS_MAX, Check, Column, Kind, Listener};
+
+/// What ends a field: `",`.
+const FIELD_END: usize = 2;
+
+/// The space before the tags end, the time and the line feed.
+const TIME: usize = " 18446744073709551615\n".len() + 1;
 
 /// How one version of InfluxDB has its tags written.
 pub(super) trait Dialect {
@@ -52,49 +58,38 @@ impl Dialect for V3 {
     type Stripped = TagV3Stripped;
 }
 
-/// Where a step gets its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Nowhere: the literal is all there is, or the tag is always its default.
-    Nothing,
-    /// A text column.
-    Text(Column),
-    /// An integer column.
-    Int(Column),
-    /// A float column.
-    Float(Column),
-    /// One of [`Plan::uuids`].
-    Uuid(usize),
-    /// The user's full name.
-    UserFull,
-    /// Whether a user is behind a performance event.
-    ActivitySource,
-}
-
-/// Where a UUID that is written several times comes from; its text is made once per event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UuidSource {
-    /// A column.
-    Column(Column),
-    /// The context of a user event.
-    Context,
-}
+/// Which of the event's [`Values`] a step writes: the position of a column, or one of these.
+///
+/// [`Values`]: super::values::Values
+pub(super) type Slot = usize;
+/// The user's full name.
+pub(super) const USER_FULL: Slot = COLUMNS_MAX;
+/// Whether a user is behind a performance event.
+pub(super) const ACTIVITY_SOURCE: Slot = COLUMNS_MAX + 1;
+/// The app that the context of a user event names.
+pub(super) const CONTEXT_APP_ID: Slot = COLUMNS_MAX + 2;
+/// Nothing, always.
+pub(super) const NOTHING: Slot = COLUMNS_MAX + 3;
+/// Number of slots.
+pub(super) const SLOTS: usize = COLUMNS_MAX + 4;
 
 /// One tag: `,name=` and its value.
 #[derive(Debug)]
 pub(super) struct TagStep {
     pub(super) literal: Literal,
-    pub(super) source: Source,
+    pub(super) slot: Slot,
     /// Stands for an empty value; if it is empty too, the tag is left out.
     pub(super) default: Literal,
     pub(super) stripped: bool,
+    /// The literal is all there is.
+    pub(super) constant: bool,
 }
 
-/// One field: `name=` or `name="`, its value, and a comma.
+/// One field: `name=` or `name="`, its value, and what ends it.
 #[derive(Debug)]
 pub(super) struct FieldStep {
     pub(super) literal: Literal,
-    pub(super) source: Source,
+    pub(super) slot: Slot,
     pub(super) form: Form,
 }
 
@@ -102,20 +97,20 @@ pub(super) struct FieldStep {
 #[derive(Debug)]
 pub(super) struct MemberStep {
     pub(super) literal: Literal,
-    pub(super) source: Source,
+    pub(super) slot: Slot,
 }
 
 /// How the events of one kind are written.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) literals: Literals,
     pub(super) measurement: Literal,
     pub(super) tags: Vec<TagStep>,
     pub(super) fields: Vec<FieldStep>,
     pub(super) members: Vec<MemberStep>,
     /// Ends `raw_event`.
     pub(super) members_end: Literal,
-    pub(super) uuids: Vec<UuidSource>,
+    /// The most that all of the above can take, without the values.
+    pub(super) bound: usize,
 }
 
 impl Plan {
@@ -123,21 +118,28 @@ impl Plan {
     pub(super) fn new<D: Dialect>(kind: Kind, settings: &EncoderSettings) -> Self {
         let series = tables::of(kind);
         let mut plan = Self {
-            literals: Literals::default(),
-            measurement: Literal::default(),
+            measurement: Literal::new(series.measurement.as_bytes()),
             tags: Vec::new(),
             fields: Vec::new(),
             members: Vec::new(),
             members_end: Literal::default(),
-            uuids: Vec::new(),
+            bound: 0,
         };
-        plan.measurement = plan.literals.add(series.measurement.as_bytes());
         plan.add_tags::<D>(kind, &series, settings);
         plan.add_fields::<D>(kind, &series, settings);
         if kind.listener() == Listener::LogEvents {
             plan.add_members(kind);
         }
+        plan.bound = plan.longest();
         plan
+    }
+
+    fn longest(&self) -> usize {
+        let tags = self.tags.iter().map(|step| step.literal.len() + step.default.len());
+        let fields = self.fields.iter().map(|step| step.literal.len() + FIELD_END);
+        let members = self.members.iter().map(|step| step.literal.len());
+        let steps = tags.chain(fields).chain(members).sum::<usize>();
+        self.measurement.len() + self.members_end.len() + steps + TIME
     }
 
     /// Built-in and configured tags, sorted by name, as InfluxDB likes them. Where names collide the
@@ -150,7 +152,7 @@ impl Plan {
             tags.push((row.name, Tag::BuiltIn(row)));
         }
         for (name, value) in settings.tags(kind.listener()) {
-            let name = without_trailing_backslashes(name);
+            let name = name.trim_end_matches('\\');
             let value = escaped::<D::Stripped>(value);
             if !name.is_empty() && !value.is_empty() {
                 tags.retain(|(earlier, _)| *earlier != name);
@@ -159,34 +161,7 @@ impl Plan {
         }
         tags.sort_by_key(|(name, _)| *name);
         for (name, tag) in tags {
-            let step = self.tag_step::<D>(kind, name, &tag);
-            self.tags.push(step);
-        }
-    }
-
-    fn tag_step<D: Dialect>(&mut self, kind: Kind, name: &str, tag: &Tag<'_>) -> TagStep {
-        let mut literal = b",".to_vec();
-        literal.extend(escaped::<D::Tag>(name));
-        literal.push(b'=');
-        let (source, default, stripped) = match tag {
-            Tag::Configured(value) => {
-                literal.extend(value);
-                (Source::Nothing, "", false)
-            }
-            Tag::BuiltIn(TagRow { value: Value::Column(Column::Source), .. }) => {
-                literal.extend(kind.name().as_bytes());
-                (Source::Nothing, "", false)
-            }
-            Tag::BuiltIn(row) => {
-                let source = self.source(kind, row.value);
-                (source, row.default[D::VERSION as usize], row.stripped)
-            }
-        };
-        TagStep {
-            literal: self.literals.add(&literal),
-            source,
-            default: self.literals.add(default.as_bytes()),
-            stripped,
+            self.tags.push(tag_step::<D>(kind, name, &tag));
         }
     }
 
@@ -203,9 +178,8 @@ impl Plan {
         rows.sort_by_key(|(name, _)| *name);
         for (name, row) in rows {
             let quote = if matches!(row.form, Form::Integer | Form::Float) { "" } else { "\"" };
-            let literal = self.literals.add(format!("{name}={quote}").as_bytes());
-            let source = self.source(kind, row.value);
-            self.fields.push(FieldStep { literal, source, form: row.form });
+            let literal = Literal::new(format!("{name}={quote}").as_bytes());
+            self.fields.push(FieldStep { literal, slot: slot(kind, row.value), form: row.form });
         }
     }
 
@@ -233,41 +207,49 @@ impl Plan {
         }
         pending.end_value();
         pending.text.push_str("}\",");
-        self.members_end = self.literals.add(pending.text.as_bytes());
+        self.members_end = Literal::new(pending.text.as_bytes());
     }
 
     fn add_member(&mut self, kind: Kind, value: Value, pending: &mut Pending) {
-        let literal = self.literals.add(pending.text.as_bytes());
+        let literal = Literal::new(pending.text.as_bytes());
         pending.text.clear();
-        let source = self.source(kind, value);
-        self.members.push(MemberStep { literal, source });
+        self.members.push(MemberStep { literal, slot: slot(kind, value) });
     }
+}
 
-    /// Where the value of a kind comes from, by the check of its column.
-    fn source(&mut self, kind: Kind, value: Value) -> Source {
-        let column = match value {
-            Value::UserFull | Value::Column(Column::UserFull) => return Source::UserFull,
-            Value::ActivitySource => return Source::ActivitySource,
-            Value::ContextAppId => return self.uuid(UuidSource::Context),
-            Value::Nothing => return Source::Nothing,
-            Value::Column(column) => column,
-        };
-        let specs = kind.layout().columns();
-        match kind.layout().position(column).map(|position| specs[position].check) {
-            None => Source::Nothing,
-            Some(Check::Source | Check::Text | Check::Time) => Source::Text(column),
-            Some(Check::Uuid) => self.uuid(UuidSource::Column(column)),
-            Some(Check::Int { .. }) => Source::Int(column),
-            Some(Check::Float) => Source::Float(column),
+/// Where the value is found among an event's values.
+fn slot(kind: Kind, value: Value) -> Slot {
+    match value {
+        Value::UserFull | Value::Column(Column::UserFull) => USER_FULL,
+        Value::ActivitySource => ACTIVITY_SOURCE,
+        Value::ContextAppId => CONTEXT_APP_ID,
+        Value::Nothing => NOTHING,
+        Value::Column(column) => kind.layout().position(column).unwrap_or(NOTHING),
+    }
+}
+
+fn tag_step<D: Dialect>(kind: Kind, name: &str, tag: &Tag<'_>) -> TagStep {
+    let mut literal = b",".to_vec();
+    literal.extend(escaped::<D::Tag>(name));
+    literal.push(b'=');
+    let constant = match tag {
+        Tag::Configured(value) => Some(value.as_slice()),
+        Tag::BuiltIn(TagRow { value: Value::Column(Column::Source), .. }) => {
+            Some(kind.name().as_bytes())
         }
-    }
-
-    fn uuid(&mut self, uuid: UuidSource) -> Source {
-        let known = self.uuids.iter().position(|known| *known == uuid);
-        Source::Uuid(known.unwrap_or_else(|| {
-            self.uuids.push(uuid);
-            self.uuids.len() - 1
-        }))
+        Tag::BuiltIn(_) => None,
+    };
+    literal.extend(constant.unwrap_or_default());
+    let (value, default, stripped) = match tag {
+        Tag::BuiltIn(row) => (row.value, row.default[D::VERSION as usize], row.stripped),
+        Tag::Configured(_) => (Value::Nothing, "", false),
+    };
+    TagStep {
+        literal: Literal::new(&literal),
+        slot: slot(kind, value),
+        default: Literal::new(default.as_bytes()),
+        stripped,
+        constant: constant.is_some(),
     }
 }
 
@@ -306,8 +288,9 @@ impl Pending {
 /// A tag's name or value as it stands in the line.
 fn escaped<E: Escape>(text: &str) -> Vec<u8> {
     let mut out = BytesMut::new();
-    let mut line = Line::begin(&mut out, 2 * text.len());
-    let start = line.mark();
-    line.text::<E>(without_trailing_backslashes(text));
-    line.since(start).to_vec()
+    Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| {
+        line.text::<E>(without_trailing_backslashes(text.as_bytes()));
+    });
+    out.truncate(out.len() - 1);
+    out.to_vec()
 }

@@ -48,8 +48,8 @@ pub(super) struct FieldRow {
 pub(super) enum Form {
     /// A string.
     Text,
-    /// A UUID as a string; left out when there is none.
-    OptionalUuid,
+    /// A string; left out when it is empty.
+    OptionalText,
     /// An integer; left out when it is too large (difference 26).
     Integer,
     /// A float; left out when it is not finite (differences 6 and 26).
@@ -114,7 +114,7 @@ const USER_FIELDS: [FieldRow; 3] = [
     FieldRow {
         names: ["appId", "appId_field", "appId_field"],
         value: Value::ContextAppId,
-        form: Form::OptionalUuid,
+        form: Form::OptionalText,
     },
     text(["userFull", "userFull", "userFull_field"], Value::UserFull),
     text(["userId", "userId", "userId_field"], Value::Column(Column::UserId)),

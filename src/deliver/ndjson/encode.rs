@@ -21,14 +21,23 @@
 //! ```
 
 use bytes::BytesMut;
+use uuid::Uuid;
 
 use crate::deliver::Encode;
-use crate::deliver::json::{self, JsonText};
-use crate::deliver::line::Line;
+use crate::deliver::json::{self, JsonText, NUMBER_ROOM};
+use crate::deliver::line::{Escape, Line};
 use crate::event::{Column, Event, Field, Kind, Listener};
 
-/// Room that a line takes, typically. Longer lines are fine.
-const TYPICAL_LINE: usize = 1536;
+/// Length of a UUID as text.
+const UUID_LENGTH: usize = 36;
+
+/// The most that a member takes without its text: `,"event_activity_source":""` is the longest, with
+/// a number or a UUID.
+const MEMBER: usize = 32 + UUID_LENGTH;
+
+/// Members that are not columns, and the braces: `received`, `event_activity_source`, `user_full`,
+/// `app_id`.
+const DERIVED: usize = 5;
 
 /// Writes events as JSON lines.
 #[derive(Debug)]
@@ -51,29 +60,37 @@ impl Encode for Encoder {
     }
 
     fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut BytesMut) {
-        let mut line = Line::begin(out, TYPICAL_LINE);
-        line.bytes(b"{\"received\":\"");
-        self.clock.write(received_ns, &mut line);
-        line.byte(b'"');
-        for (column, field) in event.columns() {
-            key(name(event, column), &mut line);
-            match field {
-                _ if column == Column::UserFull => user_full(event, &mut line),
-                Field::Text(text) => string(text, &mut line),
-                Field::Uuid(uuid) => {
-                    line.byte(b'"');
-                    if let Some(uuid) = uuid {
-                        line.uuid(&uuid);
-                    }
-                    line.byte(b'"');
-                }
-                Field::Int(number) => json::int(number, &mut line),
-                Field::Float(number) => json::float_or_null(number, &mut line),
+        Line::append(out, bound(event), |line| {
+            line.bytes(b"{\"received\":\"");
+            self.clock.write(received_ns, line);
+            line.byte(b'"');
+            for (column, field) in event.columns() {
+                key(name(event, column), line);
+                value(event, column, field, line);
             }
-        }
-        derived(event, &mut line);
-        line.byte(b'}');
-        line.finish();
+            derived(event, line);
+            line.bytes(b"}");
+        });
+    }
+}
+
+/// The longest line that can come out.
+fn bound(event: &Event<'_>) -> usize {
+    let text = |column| JsonText::EXPANSION * event.text(column).len();
+    let columns = event.columns().map(|(column, _)| MEMBER + text(column));
+    // The full name may repeat directory and id.
+    let user_full = text(Column::UserDirectory) + text(Column::UserId) + text(Column::UserFull);
+    columns.sum::<usize>() + user_full + DERIVED * MEMBER
+}
+
+fn value(event: &Event<'_>, column: Column, field: Field<'_>, line: &mut Line<'_>) {
+    let mut room = [0; NUMBER_ROOM];
+    match field {
+        _ if column == Column::UserFull => user_full(event, line),
+        Field::Text(text) => string(text, line),
+        Field::Uuid(id) => uuid(id, line),
+        Field::Int(number) => line.bytes(json::int(number, &mut room)),
+        Field::Float(number) => line.bytes(json::float(number, &mut room)),
     }
 }
 
@@ -96,9 +113,7 @@ fn derived(event: &Event<'_>, line: &mut Line<'_>) {
     }
     if let Some(app) = event.context_app_id() {
         key(Column::AppId.name(), line);
-        line.byte(b'"');
-        line.uuid(&app);
-        line.byte(b'"');
+        uuid(Some(app), line);
     }
 }
 
@@ -112,14 +127,23 @@ fn key(name: &str, line: &mut Line<'_>) {
 #[inline]
 fn string(text: &str, line: &mut Line<'_>) {
     line.byte(b'"');
-    line.text::<JsonText>(text);
+    line.text::<JsonText>(text.as_bytes());
+    line.byte(b'"');
+}
+
+fn uuid(id: Option<Uuid>, line: &mut Line<'_>) {
+    line.byte(b'"');
+    if let Some(id) = id {
+        let mut text = [0; UUID_LENGTH];
+        line.bytes(id.hyphenated().encode_lower(&mut text).as_bytes());
+    }
     line.byte(b'"');
 }
 
 fn user_full(event: &Event<'_>, line: &mut Line<'_>) {
     line.byte(b'"');
     for part in event.user_full().map_or([""; 3], |name| name.parts()) {
-        line.text::<JsonText>(part);
+        line.text::<JsonText>(part.as_bytes());
     }
     line.byte(b'"');
 }
