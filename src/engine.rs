@@ -155,7 +155,7 @@ impl Engine {
         for receiver in receivers {
             let name = format!("rx-{}", receiver.index());
             let beat = health.add_thread(&name);
-            spawner.spawn(&name, move || receive(receiver, &beat))?;
+            spawner.spawn(&name, move || receive(receiver, beat))?;
         }
         let state = Arc::new(State {
             backend: handle.backend().name(),
@@ -311,9 +311,9 @@ async fn join_all(futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
 }
 
 /// The thread of a receiver.
-fn receive(receiver: receive::Receiver, beat: &Beat) {
+fn receive(receiver: receive::Receiver, beat: Beat) {
     let index = receiver.index();
-    if let Err(error) = receiver.run() {
+    if let Err(error) = receiver.run(beat) {
         tracing::error!("receiver {index} stopped: {error}");
     }
 }

@@ -21,6 +21,13 @@ pub struct Beat {
     last_ms: Arc<AtomicU64>,
 }
 
+impl Default for Beat {
+    /// A beat that nobody watches.
+    fn default() -> Self {
+        Self { origin: Instant::now(), last_ms: Arc::default() }
+    }
+}
+
 impl Beat {
     /// Says that the thread turns. Reads the clock: once per turn, not per event.
     pub fn touch(&self) {

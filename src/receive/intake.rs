@@ -15,6 +15,7 @@ use super::clock::Stamps;
 use super::handoff::{Handed, ReceiverEnd};
 use super::slots::{PAYLOAD_MAX, Pool};
 use crate::event::Listener;
+use crate::observe::health::Beat;
 use crate::observe::ledger::{DropReason, Ledger, ReceiveCounts};
 
 /// A datagram in a slot.
@@ -26,33 +27,6 @@ pub(super) struct Datagram {
     pub(super) len: usize,
     /// Bytes stored in the slot: fewer when the datagram was too long for it.
     pub(super) stored: usize,
-}
-
-/// When each receiver was last seen alive.
-#[derive(Debug)]
-pub(super) struct Beats {
-    start: Instant,
-    last_ms: Vec<AtomicU64>,
-}
-
-impl Beats {
-    pub(super) fn new(receivers: usize) -> Self {
-        Self { start: Instant::now(), last_ms: (0..receivers).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn beat(&self, receiver: usize, now: Instant) {
-        self.last_ms[receiver].store(self.millis(now), Ordering::Relaxed);
-    }
-
-    /// Milliseconds since the receiver's last beat, or since the start before its first.
-    pub(super) fn age_ms(&self, receiver: usize) -> u64 {
-        let last = self.last_ms[receiver].load(Ordering::Relaxed);
-        self.millis(Instant::now()).saturating_sub(last)
-    }
-
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
-    }
 }
 
 /// The part of a receiver that all backends share.
@@ -69,7 +43,7 @@ pub(super) struct Intake {
     batch: usize,
     ledger: Arc<Ledger>,
     levels: Arc<Levels>,
-    beats: Arc<Beats>,
+    beat: Beat,
 }
 
 /// What an [`Intake`] is made from.
@@ -82,12 +56,11 @@ pub(super) struct IntakeParts {
     pub(super) ends: Vec<ReceiverEnd>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) levels: Arc<Levels>,
-    pub(super) beats: Arc<Beats>,
 }
 
 impl Intake {
     pub(super) fn new(parts: IntakeParts) -> Self {
-        let IntakeParts { index, pool, admission, stamps, ends, ledger, levels, beats } = parts;
+        let IntakeParts { index, pool, admission, stamps, ends, ledger, levels } = parts;
         Self {
             index,
             pool,
@@ -99,7 +72,7 @@ impl Intake {
             batch: 0,
             ledger,
             levels,
-            beats,
+            beat: Beat::default(),
         }
     }
 
@@ -107,6 +80,11 @@ impl Intake {
     #[cfg(test)]
     pub(super) fn hold_nothing_back(&mut self) {
         self.admission.hold_nothing_back();
+    }
+
+    /// Says where each turn is to be reported.
+    pub(super) fn beat_with(&mut self, beat: Beat) {
+        self.beat = beat;
     }
 
     pub(super) fn index(&self) -> usize {
@@ -122,8 +100,8 @@ impl Intake {
     }
 
     /// To be called once per turn: beats, and takes returned slots back.
-    pub(super) fn start_turn(&mut self, now: Instant) {
-        self.beats.beat(self.index, now);
+    pub(super) fn start_turn(&mut self) {
+        self.beat.touch();
         for end in &mut self.ends {
             end.take_back(&mut self.pool);
         }

@@ -60,7 +60,7 @@ async fn receive(
             ready?;
         }
         let now = Instant::now();
-        intake.start_turn(now);
+        intake.start_turn();
         for (socket, listener) in sockets {
             for _ in 0..RUN {
                 count(&counters.enters);

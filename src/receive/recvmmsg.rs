@@ -185,7 +185,7 @@ async fn receive(
         if let Some(deadline) = stop() {
             return Ok(deadline);
         }
-        intake.start_turn(now);
+        intake.start_turn();
         for bound in sockets {
             for _ in 0..turn_max.div_ceil(batch.capacity() * sockets.len()) {
                 count(&counters.enters);
@@ -219,7 +219,7 @@ pub(super) fn drain(
     for bound in sockets {
         loop {
             let now = Instant::now();
-            intake.start_turn(now);
+            intake.start_turn();
             let late = now >= deadline;
             if !late && !intake.has_room(batch.capacity()) {
                 thread::sleep(STARVED);

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, Levels};
 use super::clock::Stamps;
 use super::handoff::{self, ShardEnd};
-use super::intake::{Beats, Intake, IntakeParts};
+use super::intake::{Intake, IntakeParts};
 use super::settings::{BackendChoice, BackendKind, ReceiveError, Settings};
 use super::slots::{Pool, SLOTS_MAX, SLOTS_MIN};
 use super::socket::{self, Bound, KernelDrops};
 use super::wake::Sleeper;
 use crate::event::Listener;
+use crate::observe::health::Beat;
 use crate::observe::ledger::Ledger;
 
 /// What [`start`] makes.
@@ -106,7 +107,6 @@ pub struct Handle {
     addresses: [Vec<SocketAddr>; Listener::COUNT],
     drops: KernelDrops,
     levels: Arc<Levels>,
-    beats: Arc<Beats>,
     stops: Vec<Arc<Stop>>,
     rings: Vec<Arc<RingCounters>>,
 }
@@ -157,12 +157,6 @@ impl Handle {
         self.levels.backpressure(listener)
     }
 
-    /// How long ago a receiver was last seen alive; under a second when all is well.
-    #[must_use]
-    pub fn beat_age(&self, receiver: usize) -> Duration {
-        Duration::from_millis(self.beats.age_ms(receiver))
-    }
-
     /// Statistics of all receivers together.
     #[must_use]
     pub fn ring_stats(&self) -> RingStats {
@@ -207,9 +201,12 @@ impl Receiver {
         self.intake.index()
     }
 
+    /// Touches `beat` once per turn and at least once a second.
+    ///
     /// Receives until [`Handle::stop`] is called and the sockets are empty. Whichever way it ends,
     /// its [`ShardEnd`]s then become finished.
-    pub fn run(self) -> Result<(), ReceiveError> {
+    pub fn run(mut self, beat: Beat) -> Result<(), ReceiveError> {
+        self.intake.beat_with(beat);
         match self.backend {
             #[cfg(target_os = "linux")]
             BackendKind::IoUring => super::uring::run(self),
@@ -238,7 +235,6 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
     let socket_buffer = set_buffers(&settings, &sockets)?;
 
     let levels = Arc::new(Levels::new(&settings, receivers));
-    let beats = Arc::new(Beats::new(receivers));
     let during = |during| move |source| ReceiveError::Run { during, source };
     let stops: Vec<Arc<Stop>> = (0..receivers)
         .map(|_| Stop::new().map(Arc::new))
@@ -274,7 +270,6 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
             ends,
             ledger: Arc::clone(ledger),
             levels: Arc::clone(&levels),
-            beats: Arc::clone(&beats),
         });
         threads.push(Receiver {
             intake,
@@ -286,7 +281,7 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
         });
     }
     let handle =
-        Arc::new(Handle { backend, socket_buffer, addresses, drops, levels, beats, stops, rings });
+        Arc::new(Handle { backend, socket_buffer, addresses, drops, levels, stops, rings });
     Ok(Receivers { threads, shards, handle })
 }
 

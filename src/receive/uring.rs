@@ -243,7 +243,7 @@ impl<'a> Uring<'a> {
     fn turn(&mut self) -> io::Result<()> {
         self.wait()?;
         let now = Instant::now();
-        self.intake.start_turn(now);
+        self.intake.start_turn();
         self.reap()?;
         let received = self.intake.publish();
         self.pace.after_wait(received, now);
@@ -419,7 +419,7 @@ impl<'a> Uring<'a> {
             // Submit, because what was not submitted cannot be cancelled; and take what cancelling
             // brought the last time.
             self.enter(0, Duration::ZERO, Duration::ZERO)?;
-            self.intake.start_turn(Instant::now());
+            self.intake.start_turn();
             self.reap()?;
             self.intake.publish();
             if self.requests.iter().all(|request| !request.armed) {

@@ -17,6 +17,7 @@ mod plan;
 pub mod setup;
 mod tables;
 pub mod transport;
+mod values;
 
 use std::fmt;
 use std::time::Duration;

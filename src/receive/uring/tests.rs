@@ -95,7 +95,7 @@ fn with_uring(shape: Shape, test: impl FnOnce(&mut Uring<'_>, &mut Rig)) {
     let leases = rig.take_all();
     rig.give_back(leases);
     uring.finish().expect("requests end");
-    intake.start_turn(Instant::now());
+    intake.start_turn();
     assert_eq!(intake.pool().leased_total(), 0, "every slot came back");
     assert_eq!(intake.pool().free(), SLOTS_MIN, "and is free");
 }
