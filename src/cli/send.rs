@@ -167,8 +167,11 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
 fn print(report: &Report, json: bool) -> ExitCode {
     eprintln!("{}", describe(report));
     if json {
-        let line = serde_json::json!(report.to_json());
-        if writeln!(io::stdout(), "{line}").is_err() {
+        let written = serde_json::to_string(report)
+            .map_err(io::Error::other)
+            .and_then(|line| writeln!(io::stdout(), "{line}"));
+        if let Err(error) = written {
+            eprintln!("ringside send: standard output: {error}");
             return ExitCode::FAILURE;
         }
     }

@@ -1,6 +1,6 @@
 //! Paces events onto sockets, exactly.
 //!
-//! The loop sends what the [`Schedule`] says is due, sleeps, and looks again.
+//! The loop sends what the schedule of the [`Pace`] says is due, sleeps, and looks again.
 //!
 //! Each server of the [`Cluster`] has sockets of its own, so that row numbers count up without gaps
 //! per sending socket, as those of real appenders do.
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::recorded::Recorded;
 use super::schedule::{Pace, Schedule};
@@ -94,27 +94,19 @@ impl Report {
     pub fn rate(&self) -> f64 {
         self.sent() as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
     }
+}
 
-    /// The report as one JSON object.
-    #[must_use]
-    pub fn to_json(&self) -> impl Serialize {
-        #[derive(Serialize)]
-        struct Json {
-            sent: u64,
-            bytes: u64,
-            seconds: f64,
-            user: u64,
-            log: u64,
-            refused: u64,
-        }
-        Json {
-            sent: self.sent(),
-            bytes: self.bytes,
-            seconds: self.elapsed.as_secs_f64(),
-            user: self.by_listener[Listener::UserEvents as usize],
-            log: self.by_listener[Listener::LogEvents as usize],
-            refused: self.refused,
-        }
+/// As JSON the report has `sent`, `bytes`, `seconds`, `user`, `log` and `refused`.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut report = serializer.serialize_struct("Report", 6)?;
+        report.serialize_field("sent", &self.sent())?;
+        report.serialize_field("bytes", &self.bytes)?;
+        report.serialize_field("seconds", &self.elapsed.as_secs_f64())?;
+        report.serialize_field("user", &self.by_listener[Listener::UserEvents as usize])?;
+        report.serialize_field("log", &self.by_listener[Listener::LogEvents as usize])?;
+        report.serialize_field("refused", &self.refused)?;
+        report.end()
     }
 }
 
