@@ -23,9 +23,9 @@ use tokio::sync::{mpsc, watch};
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served};
+use crate::event::Listener;
 use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
-use crate::event::Listener;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
 use crate::receive::{self, BackendKind, Handle, Receivers};
@@ -323,11 +323,7 @@ type Connected =
     (Vec<Vec<Output>>, Vec<(Box<dyn Destination>, BatchReceiver, Arc<DestinationLedger>)>);
 
 /// Makes the queues between all shards and all destinations.
-fn connect(
-    destinations: Vec<Box<dyn Destination>>,
-    ledger: &Ledger,
-    shards: usize,
-) -> Connected {
+fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usize) -> Connected {
     let mut outputs: Vec<Vec<Output>> = (0..shards).map(|_| Vec::new()).collect();
     let mut served = Vec::new();
     for (destination, ledger) in destinations.into_iter().zip(&ledger.destinations) {

@@ -74,7 +74,10 @@ impl Room {
         let receivers = start(settings, &ledger).expect("start");
         let spawn = |receiver: Receiver| {
             let name = format!("rx-{}", receiver.index());
-            thread::Builder::new().name(name).spawn(|| receiver.run(Beat::default())).expect("thread")
+            thread::Builder::new()
+                .name(name)
+                .spawn(|| receiver.run(Beat::default()))
+                .expect("thread")
         };
         Self {
             handle: receivers.handle,
@@ -288,8 +291,10 @@ fn draining_hands_over_what_is_queued_even_if_the_pool_is_small() {
             send(&sender, b"too late", to);
         }
         assert_eq!(receivers.handle.kernel_drops(Listener::UserEvents), 10);
-        let threads =
-            receivers.threads.into_iter().map(|receiver| thread::spawn(|| receiver.run(Beat::default())));
+        let threads = receivers
+            .threads
+            .into_iter()
+            .map(|receiver| thread::spawn(|| receiver.run(Beat::default())));
         let mut room = Room {
             threads: threads.collect(),
             handle: receivers.handle,

@@ -1,7 +1,6 @@
 //! `ringside run`: settings from the file, the engine, signals, the drain.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -46,7 +45,7 @@ pub struct RunArgs {
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
     let Ok(config) = load(args) else { return EXIT_USAGE };
-    run_config(&config, None, |_| {})
+    run_config(&config, None, |_| ())
 }
 
 /// The file's settings, or the embedded default; problems are printed.
@@ -69,16 +68,16 @@ fn load(args: &RunArgs) -> Result<Config, ()> {
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
-/// every listener is bound.
-pub(super) fn run_config(
+/// every listener is bound; what it returns is dropped before the drain begins.
+pub(super) fn run_config<G>(
     config: &Config,
     limit: Option<Duration>,
-    started: impl FnOnce(&Engine),
+    started: impl FnOnce(&Engine) -> G,
 ) -> u8 {
     match start(config) {
         Ok(running) => {
-            started(&running.engine);
-            running.wait(limit)
+            let guest = started(&running.engine);
+            running.wait(limit, guest)
         }
         Err(StartError { code, text }) => {
             tracing::error!("{text}");
@@ -135,7 +134,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
 impl Running {
     /// Waits for a signal or the end of `limit`, drains, and returns the exit code.
-    fn wait(self, limit: Option<Duration>) -> u8 {
+    fn wait<G>(self, limit: Option<Duration>, guest: G) -> u8 {
         let Self { mut engine, console, runtime, mut signals, shutdown_timeout } = self;
         let code = runtime.block_on(async move {
             let over = async {
@@ -152,6 +151,7 @@ impl Running {
                     true
                 }
             };
+            drop(guest);
             eprintln!("draining, for at most {shutdown_timeout:?}; a second signal ends at once");
             let drained = tokio::select! {
                 drained = engine.drain(shutdown_timeout) => drained,
@@ -254,11 +254,6 @@ fn notify_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!("systemd was not told: {error}");
     }
-}
-
-/// Where the first datagram of each listener can be sent; for the demo.
-pub(super) fn targets(engine: &Engine) -> [Option<SocketAddr>; Listener::COUNT] {
-    Listener::ALL.map(|listener| engine.receivers().addresses(listener).first().copied())
 }
 
 /// The signals that ask to stop: SIGTERM and SIGINT, or Ctrl-C.

@@ -4,7 +4,7 @@ use std::io::{self, PipeReader, PipeWriter, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::admission::{Admission, Levels};
 use super::clock::Stamps;

@@ -184,10 +184,8 @@ impl Clock {
         let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
         self.text.clear();
         // Writing to a `String` does not fail; its capacity is kept.
-        let _ = write!(
-            self.text,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}."
-        );
+        let _ =
+            write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.");
     }
 }
 
