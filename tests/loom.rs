@@ -5,8 +5,6 @@
 //! consumer, release on push, acquire on pop) stands in for them. What is explored is therefore our
 //! own protocol around the rings, not rtrb.
 
-#![expect(missing_docs, reason = "an included module cannot carry the crate's documentation")]
-
 mod sync {
     pub use loom::sync::atomic::{AtomicBool, Ordering, fence};
     pub use loom::sync::{Arc, Mutex};

@@ -144,15 +144,15 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether there is room for `count` datagrams, whatever their listener.
-    pub(super) fn has_room(&self, pool: &Pool, count: usize) -> bool {
-        pool.leased_total().saturating_add(count) <= self.leased_max
-            && Listener::ALL.into_iter().all(|listener| {
-                let limit = &self.limits[listener as usize];
-                let leased = pool.leased(listener).saturating_add(count);
-                leased <= self.leased_by_one_max
-                    && leased.saturating_add(limit.queued_elsewhere) <= limit.queued_max
-            })
+    /// How many datagrams there is room for, whatever their listener.
+    pub(super) fn room(&self, pool: &Pool) -> usize {
+        let left = self.leased_max.saturating_sub(pool.leased_total());
+        Listener::ALL.into_iter().fold(left, |left, listener| {
+            let limit = &self.limits[listener as usize];
+            let leased = pool.leased(listener);
+            left.min(self.leased_by_one_max.saturating_sub(leased))
+                .min(limit.queued_max.saturating_sub(leased.saturating_add(limit.queued_elsewhere)))
+        })
     }
 }
 
@@ -200,8 +200,7 @@ mod tests {
         let other = fill(&admission, &mut pool, Listener::UserEvents);
         assert_eq!(other, (SLOTS * 3 / 16, DropReason::QueueFull));
         assert_eq!(pool.len() - pool.leased_total(), SLOTS / 4);
-        assert!(!admission.has_room(&pool, 1));
-        assert!(admission.has_room(&pool, 0));
+        assert_eq!(admission.room(&pool), 0);
     }
 
     #[test]
@@ -222,6 +221,7 @@ mod tests {
         let mut pool = Pool::new(SLOTS, 100).expect("mapping");
         levels.set(1, Listener::LogEvents, 4);
         admission.start_batch(&levels);
+        assert_eq!(admission.room(&pool), 6);
         let filled = fill(&admission, &mut pool, Listener::LogEvents);
         assert_eq!(filled, (10 - 4, DropReason::QueueFull));
     }

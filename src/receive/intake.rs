@@ -107,9 +107,10 @@ impl Intake {
         self.publish_levels();
     }
 
-    /// Whether admission would not refuse any of `count` more datagrams for want of room.
-    pub(super) fn has_room(&self, count: usize) -> bool {
-        self.admission.has_room(&self.pool, count)
+    /// How many datagrams admission would not refuse for want of room.
+    pub(super) fn room(&mut self) -> usize {
+        self.admission.start_batch(&self.levels);
+        self.admission.room(&self.pool)
     }
 
     /// Admits or drops the datagram that was put into a slot; either way the slot is taken care of.

@@ -47,16 +47,16 @@ impl Batch {
         }
     }
 
-    /// Takes what is queued in a socket, up to one batch, and gives each datagram to `each`. Answers
-    /// how many there were; less than [`capacity`](Self::capacity) means that the socket is empty,
-    /// or that the pool is.
+    /// Takes what is queued in a socket, up to `limit` or one batch, and gives each datagram to
+    /// `each`. Answers how many there were; fewer mean that the socket is empty, or that the pool is.
     pub(super) fn receive(
         &mut self,
         bound: &Bound,
         intake: &mut Intake,
+        limit: usize,
         mut each: impl FnMut(&mut Intake, u16, &Datagram),
     ) -> io::Result<usize> {
-        let filled = match self.fill(bound, intake) {
+        let filled = match self.fill(bound, intake, limit) {
             Ok(filled) => filled,
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
@@ -82,7 +82,7 @@ impl Batch {
         self.headers.len()
     }
 
-    fn fill(&mut self, bound: &Bound, intake: &mut Intake) -> io::Result<usize> {
+    fn fill(&mut self, bound: &Bound, intake: &mut Intake, limit: usize) -> io::Result<usize> {
         while self.slots.len() < self.capacity() {
             let Some(slot) = intake.pool_mut().take() else { break };
             self.slots.push(slot);
@@ -109,7 +109,7 @@ impl Batch {
             libc::recvmmsg(
                 bound.socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                self.slots.len() as libc::c_uint,
+                self.slots.len().min(limit) as libc::c_uint,
                 libc::MSG_DONTWAIT | libc::MSG_TRUNC,
                 ptr::null_mut(),
             )
@@ -189,7 +189,8 @@ async fn receive(
         for bound in sockets {
             for _ in 0..turn_max.div_ceil(batch.capacity() * sockets.len()) {
                 count(&counters.enters);
-                if batch.receive(bound, intake, Intake::admit)? < batch.capacity() {
+                let limit = batch.capacity();
+                if batch.receive(bound, intake, limit, Intake::admit)? < limit {
                     break;
                 }
             }
@@ -221,12 +222,13 @@ pub(super) fn drain(
             let now = Instant::now();
             intake.start_turn();
             let late = now >= deadline;
-            if !late && !intake.has_room(batch.capacity()) {
+            let limit = if late { batch.capacity() } else { intake.room() };
+            if limit == 0 {
                 thread::sleep(STARVED);
                 continue;
             }
             let each = if late { Intake::abandon } else { Intake::admit };
-            let received = batch.receive(bound, intake, each).map_err(failed)?;
+            let received = batch.receive(bound, intake, limit, each).map_err(failed)?;
             intake.publish();
             if received == 0 {
                 break;

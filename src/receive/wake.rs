@@ -54,9 +54,9 @@ impl Waker {
     /// Wakes the sleeper if it sleeps. To be called after the work was made visible to it.
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
-        // The swap keeps several receivers from waking the same sleeper at once.
-        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::Acquire)
-        {
+        // The sleeper alone takes the flag down. Until it runs again it may be unparked more than
+        // once, which costs a system call only the first time.
+        if self.0.sleeping.load(Ordering::Acquire) {
             let sleeper = self.0.sleeper.lock().unwrap_or_else(|e| e.into_inner());
             if let Some(thread) = &*sleeper {
                 thread.unpark();
