@@ -28,7 +28,9 @@ pub fn parse_float(text: &str) -> f64 {
         .rev()
         .filter(|end| text.is_char_boundary(*end))
         .map(|end| &text[..end])
-        .filter(|prefix| prefix.chars().all(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')))
+        .filter(|prefix| {
+            prefix.chars().all(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
+        })
         .find_map(|prefix| prefix.parse().ok())
         .unwrap_or(f64::NAN)
 }

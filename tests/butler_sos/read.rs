@@ -251,7 +251,11 @@ fn value(kind: Kind, take: Take, raw: Option<&str>) -> Value {
         Take::Text(limit) => take_text(raw.unwrap_or("undefined"), limit),
         Take::Time(forms) => {
             let text = raw.unwrap_or_default();
-            Value::Text(if forms.iter().any(|form| form.fits(text)) { wide(text) } else { wide("") })
+            Value::Text(if forms.iter().any(|form| form.fits(text)) {
+                wide(text)
+            } else {
+                wide("")
+            })
         }
         Take::Uuid => {
             let text = raw.unwrap_or_default();

@@ -75,7 +75,9 @@ impl Rules {
             }
             Kind::ProxySession | Kind::ProxyConnection => Verdict::Plain,
             Kind::QixPerf if !self.monitored(event) => Verdict::Lost(Loss::Filtered),
-            _ => self.categorise(event).map_or(Verdict::Lost(Loss::NoMessage), Verdict::Categorised),
+            _ => {
+                self.categorise(event).map_or(Verdict::Lost(Loss::NoMessage), Verdict::Categorised)
+            }
         }
     }
 

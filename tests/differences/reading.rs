@@ -50,7 +50,12 @@ pub fn difference_01_separators_in_the_message(expected: &mut Expected<'_>) {
         let line = String::from_utf8_lossy(&expected.datagram.payload).into_owned();
         let pieces: Vec<&str> = line.split(';').collect();
         let pieces = surplus::assign(expected.event.kind, &pieces);
-        if expected.event.columns.iter().zip(&pieces).any(|(c, piece)| c.raw.as_ref() != Some(piece))
+        if expected
+            .event
+            .columns
+            .iter()
+            .zip(&pieces)
+            .any(|(c, piece)| c.raw.as_ref() != Some(piece))
         {
             expected.event = Event::of(expected.event.kind, &pieces);
             expected.judge();
@@ -69,7 +74,9 @@ pub fn difference_02_missing_columns_are_empty(expected: &mut Expected<'_>) {
 /// log4net writes `(null)` for a property that is not set. Here it is empty.
 pub fn difference_18_null_is_empty(expected: &mut Expected<'_>) {
     change_columns(expected, |take, raw| match (take, raw) {
-        (Take::Text(_), Some(raw)) if sanitise(&wide(raw), usize::MAX) == wide("(null)") => text(""),
+        (Take::Text(_), Some(raw)) if sanitise(&wide(raw), usize::MAX) == wide("(null)") => {
+            text("")
+        }
         _ => None,
     });
 }

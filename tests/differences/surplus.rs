@@ -46,6 +46,8 @@ fn is_plausible(name: &str, take: Take, piece: &str) -> bool {
         // No user is behind the event.
         Take::Uuid if name == "proxy_session_id" && piece == "0" => true,
         Take::Uuid => is_lower_uuid(&piece.to_ascii_lowercase()),
+        // Directory and id.
+        Take::Text(_) if name == "user_full" => piece.contains('\\'),
         Take::Time(_) => is_time(piece),
         Take::Int(..) => piece.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+'),
         Take::Source | Take::Text(_) | Take::Float => true,
@@ -55,8 +57,7 @@ fn is_plausible(name: &str, take: Take, piece: &str) -> bool {
 /// Whether the text is a time in one of the three forms of the payload reference, with any offset,
 /// and is in the calendar.
 pub fn is_time(text: &str) -> bool {
-    let shape: String =
-        text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let offsets = ["+0000", "-0000", "+00:00", "-00:00", "Z"];
     let zoned = |form: &str| offsets.iter().any(|offset| shape == format!("{form}{offset}"));
     if !(zoned("00000000T000000.000")
