@@ -10,8 +10,13 @@ mod line_protocol;
 mod recordings;
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use bytes::BytesMut;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::RngSeed;
 use ringside::deliver::Encode;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::event::{Kind, Listener, ParseError, parse};
@@ -19,7 +24,10 @@ use ringside::event::{Kind, Listener, ParseError, parse};
 use butler_sos::{Datagram, Rules, Version};
 use differences::{DIFFERENCES, Expected};
 use line_protocol::Line;
-use recordings::{Recording, rules};
+use recordings::{Recording, modelled, rules, unrecorded};
+
+/// Seed of the changed datagrams: every run has the same ones.
+const SEED: u64 = 15;
 
 /// How many mismatches are printed before the rest is only counted.
 const SHOWN: usize = 8;
@@ -71,23 +79,143 @@ fn ringside_writes_what_butler_sos_wrote_after_the_differences() {
 #[test]
 fn every_difference_changes_what_is_expected_of_some_datagram() {
     let recordings = Recording::all();
+    let unrecorded = unrecorded::all();
     let mut idle: BTreeSet<&str> = DIFFERENCES.iter().map(|(name, _)| *name).collect();
     for version in Version::ALL {
         let rules = rules(version);
-        for recording in &recordings {
-            let Some(mut expected) = recording.modelled(&rules, version, true) else { continue };
+        let recorded = recordings.iter().filter_map(|r| r.modelled(&rules, version, true));
+        let others =
+            unrecorded.iter().filter_map(|(_, d)| modelled(d, &rules, version, vec![], true));
+        for mut expected in recorded.chain(others) {
+            let mut before = state(&expected);
             for (name, difference) in DIFFERENCES {
-                let before = expected.clone();
                 difference(&mut expected);
-                if before.point != expected.point
-                    || before.points().len() != expected.points().len()
-                {
+                let after = state(&expected);
+                if after != before {
                     idle.remove(name);
                 }
+                before = after;
             }
         }
     }
     assert_eq!(idle, BTreeSet::new(), "these change nothing");
+}
+
+/// All that a difference may change, as text: unlike numbers, NaN is equal to itself there.
+fn state(expected: &Expected<'_>) -> String {
+    format!("{:?} {:?} {:?}", expected.point, expected.judged, expected.refused)
+}
+
+#[test]
+fn datagrams_that_nobody_recorded_become_what_the_model_says_after_the_differences() {
+    for version in Version::ALL {
+        let rules = rules(version);
+        for (name, datagram) in unrecorded::all() {
+            assert_as_modelled(name, &datagram, &rules, version);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        rng_seed: RngSeed::Fixed(SEED),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// A recorded datagram with some of its fields replaced, removed or added.
+    #[test]
+    fn changed_datagrams_become_what_the_model_says_after_the_differences(
+        recording in any::<Index>(),
+        version in select(&Version::ALL[..]),
+        changes in vec((any::<Index>(), change()), 1..4),
+    ) {
+        static RECORDINGS: LazyLock<Vec<Recording>> = LazyLock::new(Recording::all);
+        static RULES: LazyLock<[Rules; 3]> = LazyLock::new(|| Version::ALL.map(rules));
+
+        let mut datagram = recording.get(&RECORDINGS).datagram.clone();
+        let mut fields: Vec<Vec<u8>> = datagram.payload.split(|b| *b == b';').map(<[u8]>::to_vec).collect();
+        for (at, change) in &changes {
+            let at = at.index(fields.len());
+            match change {
+                Some(text) => fields[at] = text.clone(),
+                None => drop(fields.remove(at)),
+            }
+            if fields.is_empty() {
+                fields.push(Vec::new());
+            }
+        }
+        datagram.payload = fields.join(&b';');
+        assert_as_modelled("changed", &datagram, &RULES[version as usize], version);
+    }
+}
+
+/// The new content of a field, or none if the field is to be removed.
+fn change() -> impl Strategy<Value = Option<Vec<u8>>> {
+    let interesting = select(
+        &[
+            "",
+            "(null)",
+            "0",
+            "-1",
+            "14",
+            "-0",
+            "1e400",
+            "NaN",
+            "99999999999999999999",
+            "12.5ms",
+            "9223372036854775807",
+            " 5",
+            "\u{A0}5",
+            "-5.25e-9",
+            "WARN",
+            "INFO",
+            "undefined",
+            "LAB\\",
+            "\\",
+            "\\\\",
+            "a\\,b",
+            "a\\ b",
+            "a\\=b",
+            "a\\'b\\'c",
+            "<Unknown>",
+            "<\\>",
+            "a\\>",
+            "LAB\\goran",
+            "e7af59a0-c243-480d-9571-08727551a66f",
+            "E7AF59A0-C243-480D-9571-08727551A66F",
+            "/app/E7AF59A0-C243-480D-9571-08727551A66F/x",
+            "app/e7af59a0-c243-480d-9571-08727551a66f",
+            "20211109T153726.028-0500",
+            "2021-11-09T15:37:26.028Z",
+            "2021-11-09 15:37:26,028",
+            "2023-02-29T15:37:26.028+01:00",
+            "a;b",
+            ";",
+            "line\nbreak",
+            "\"quoted\"",
+            "😀",
+        ][..],
+    );
+    prop_oneof![
+        8 => interesting.prop_map(|text| Some(text.as_bytes().to_vec())),
+        2 => "\\PC{0,8}".prop_map(|text| Some(text.into_bytes())),
+        1 => vec(any::<u8>(), 0..12).prop_map(Some),
+        1 => (80..1100_usize).prop_map(|n| Some("é😀".repeat(n / 2).into_bytes())),
+        1 => Just(None),
+    ]
+}
+
+fn assert_as_modelled(name: &str, datagram: &Datagram, rules: &Rules, version: Version) {
+    let wanted = expected(modelled(datagram, rules, version, vec![], true), version);
+    let got = encoded(datagram, rules, version).unwrap_or_default();
+    assert!(
+        wanted == got,
+        "{name}, {version:?}: {:?}\n{}",
+        String::from_utf8_lossy(&datagram.payload),
+        difference(&wanted, &got)
+    );
 }
 
 #[test]

@@ -105,16 +105,16 @@ impl Writer<'_> {
         let (directory, id) = (self.text("user_directory"), self.text("user_id"));
         let full = joined(&directory, &id);
         let mut point = Point::new("user_events");
-        point.tag("host", self.clean(self.text("host")));
-        point.tag("event_action", self.clean(self.text("command")));
-        point.tag("userFull", full.clone());
-        point.tag("userDirectory", self.clean(directory));
-        point.tag("userId", self.clean(id.clone()));
-        point.tag("origin", self.clean(self.text("origin")));
-        point.tag_unless_empty("appId", self.clean(self.event.app.clone()));
-        point.tag_unless_empty("appName", self.clean(self.extras.app_name.clone()));
+        point.set_tag("host", self.clean(self.text("host")));
+        point.set_tag("event_action", self.clean(self.text("command")));
+        point.set_tag("userFull", full.clone());
+        point.set_tag("userDirectory", self.clean(directory));
+        point.set_tag("userId", self.clean(id.clone()));
+        point.set_tag("origin", self.clean(self.text("origin")));
+        point.set_tag_unless_empty("appId", self.clean(self.event.app.clone()));
+        point.set_tag_unless_empty("appName", self.clean(self.extras.app_name.clone()));
         for (name, value) in &self.extras.user_agent {
-            point.tag(name, wide(value));
+            point.set_tag(name, wide(value));
         }
         self.static_tags(&mut point);
 
@@ -123,13 +123,13 @@ impl Writer<'_> {
             Version::V2 => ("_field", ""),
             Version::V3 => ("_field", "_field"),
         };
-        point.field(&format!("userFull{v3}"), Field::Text(full));
-        point.field(&format!("userId{v3}"), Field::Text(id));
+        point.set_field(&format!("userFull{v3}"), Field::Text(full));
+        point.set_field(&format!("userId{v3}"), Field::Text(id));
         if !self.event.app.is_empty() {
-            point.field(&format!("appId{v2}"), Field::Text(self.event.app.clone()));
+            point.set_field(&format!("appId{v2}"), Field::Text(self.event.app.clone()));
         }
         if !self.extras.app_name.is_empty() {
-            point.field(&format!("appName{v2}"), Field::Text(self.extras.app_name.clone()));
+            point.set_field(&format!("appName{v2}"), Field::Text(self.extras.app_name.clone()));
         }
         point
     }
@@ -145,10 +145,10 @@ impl Writer<'_> {
             self.service_fields(&mut point);
         }
         for (name, value) in self.extras.categories.iter().flatten() {
-            point.tag(name, self.clean(wide(value)));
+            point.set_tag(name, self.clean(wide(value)));
         }
         self.static_tags(&mut point);
-        point.field("raw_event", Field::Text(self.raw_event()));
+        point.set_field("raw_event", Field::Text(self.raw_event()));
         point
     }
 
@@ -169,25 +169,25 @@ impl Writer<'_> {
         };
         let subsystem = if self.version == Version::V3 && !perf { "n/a" } else { default };
         let clean = |text: Text| if perf { self.clean(text) } else { text };
-        point.tag("host", or(clean(self.text("host")), default));
-        point.tag("level", or(clean(self.text("level")), default));
-        point.tag("source", self.text("source"));
-        point.tag("log_row", wide(&row));
-        point.tag("subsystem", or(clean(self.text("subsystem")), subsystem));
+        point.set_tag("host", or(clean(self.text("host")), default));
+        point.set_tag("level", or(clean(self.text("level")), default));
+        point.set_tag("source", self.text("source"));
+        point.set_tag("log_row", wide(&row));
+        point.set_tag("subsystem", or(clean(self.text("subsystem")), subsystem));
     }
 
     fn service_tags(&self, point: &mut Point) {
-        point.tag_unless_empty("user_full", self.user_full());
+        point.set_tag_unless_empty("user_full", self.user_full());
         let (directory, id) = self.user();
-        point.tag_unless_empty("user_directory", self.clean(directory));
-        point.tag_unless_empty("user_id", self.clean(id));
+        point.set_tag_unless_empty("user_directory", self.clean(directory));
+        point.set_tag_unless_empty("user_id", self.clean(id));
         let names: &[&str] = match self.event.kind {
             Kind::Engine => &["windows_user", "app_id", "engine_exe_version"],
             Kind::Scheduler => &["task_id", "task_name"],
             _ => &["result_code"],
         };
         for name in names {
-            point.tag_unless_empty(name, self.clean(self.text(name)));
+            point.set_tag_unless_empty(name, self.clean(self.text(name)));
         }
     }
 
@@ -199,7 +199,7 @@ impl Writer<'_> {
             _ => ("app_id", "app_name"),
         };
         let mut set = |field: &str, column: &str| {
-            point.field(field, Field::Text(self.text(column)));
+            point.set_field(field, Field::Text(self.text(column)));
         };
         set("message", "message");
         match self.event.kind {
@@ -233,24 +233,24 @@ impl Writer<'_> {
             Version::V2 => ("", ""),
             Version::V3 => ("Unknown", "-1"),
         };
-        point.tag("method", or(self.clean(self.text("method")), unknown));
-        point.tag("object_type", or(self.clean(self.text("object_type")), unknown));
-        point.tag("proxy_session_id", or(self.text("proxy_session_id"), none));
-        point.tag("session_id", or(self.text("session_id"), none));
-        point.tag("event_activity_source", self.activity());
-        point.tag_unless_empty("user_full", self.user_full());
+        point.set_tag("method", or(self.clean(self.text("method")), unknown));
+        point.set_tag("object_type", or(self.clean(self.text("object_type")), unknown));
+        point.set_tag("proxy_session_id", or(self.text("proxy_session_id"), none));
+        point.set_tag("session_id", or(self.text("session_id"), none));
+        point.set_tag("event_activity_source", self.activity());
+        point.set_tag_unless_empty("user_full", self.user_full());
         for name in ["user_directory", "user_id", "app_id"] {
-            point.tag_unless_empty(name, self.clean(self.text(name)));
+            point.set_tag_unless_empty(name, self.clean(self.text(name)));
         }
-        point.tag_unless_empty("app_name", self.clean(self.extras.app_name.clone()));
-        point.tag_unless_empty("object_id", self.clean(self.text("object_id")));
+        point.set_tag_unless_empty("app_name", self.clean(self.extras.app_name.clone()));
+        point.set_tag_unless_empty("object_id", self.clean(self.text("object_id")));
     }
 
     fn perf_fields(&self, point: &mut Point) {
         let app_id = if self.version == Version::V3 { "app_id_field" } else { "app_id" };
-        point.field(app_id, Field::Text(self.text("app_id")));
+        point.set_field(app_id, Field::Text(self.text("app_id")));
         for name in ["process_time", "work_time", "lock_time", "validate_time", "traverse_time"] {
-            point.field(name, Field::Float(self.event.number(name)));
+            point.set_field(name, Field::Float(self.event.number(name)));
         }
         let handle = self.event.number("handle");
         let handle = match self.version {
@@ -258,14 +258,14 @@ impl Writer<'_> {
             Version::V2 => Field::Text(wide(&js_number(handle))),
             _ => Field::Int(handle),
         };
-        point.field("handle", handle);
-        point.field("net_ram", Field::Int(self.event.number("net_ram")));
-        point.field("peak_ram", Field::Int(self.event.number("peak_ram")));
+        point.set_field("handle", handle);
+        point.set_field("net_ram", Field::Int(self.event.number("net_ram")));
+        point.set_field("peak_ram", Field::Int(self.event.number("peak_ram")));
     }
 
     fn static_tags(&self, point: &mut Point) {
         for (name, value) in &self.extras.static_tags {
-            point.tag(name, self.clean(wide(value)));
+            point.set_tag(name, self.clean(wide(value)));
         }
     }
 
@@ -369,21 +369,26 @@ impl Point {
         Self { measurement, tags: Vec::new(), fields: Vec::new() }
     }
 
+    /// The value of a tag.
+    pub fn tag(&self, name: &str) -> Option<&[u16]> {
+        self.tags.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+    }
+
     /// Sets a tag; one of that name keeps its place and takes the new value.
-    fn tag(&mut self, name: &str, value: Text) {
+    fn set_tag(&mut self, name: &str, value: Text) {
         match self.tags.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = value,
             None => self.tags.push((name.to_owned(), value)),
         }
     }
 
-    fn tag_unless_empty(&mut self, name: &str, value: Text) {
+    fn set_tag_unless_empty(&mut self, name: &str, value: Text) {
         if !value.is_empty() {
-            self.tag(name, value);
+            self.set_tag(name, value);
         }
     }
 
-    fn field(&mut self, name: &str, value: Field) {
+    fn set_field(&mut self, name: &str, value: Field) {
         self.fields.push((name.to_owned(), value));
     }
 

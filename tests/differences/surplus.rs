@@ -46,6 +46,8 @@ fn is_plausible(name: &str, take: Take, piece: &str) -> bool {
         // No user is behind the event.
         Take::Uuid if name == "proxy_session_id" && piece == "0" => true,
         Take::Uuid => is_lower_uuid(&piece.to_ascii_lowercase()),
+        // Directory and id.
+        Take::Text(_) if name == "user_full" => piece.contains('\\'),
         Take::Time(_) => is_time(piece),
         Take::Int(..) => piece.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+'),
         Take::Source | Take::Text(_) | Take::Float => true,

@@ -1,7 +1,7 @@
 //! Differences in what is written of an event.
 
 use super::Expected;
-use crate::butler_sos::{Field, Loss, Version, wide};
+use crate::butler_sos::{Field, Loss, Text, Value, Version, wide, write};
 
 /// A category rule at a performance event's level makes Butler SOS stumble over the message that
 /// such an event does not have. Here it is delivered.
@@ -56,11 +56,29 @@ pub fn difference_08_incomplete_user_events(expected: &mut Expected<'_>) {
     expected.refused.retain(|loss| *loss != Loss::MissingColumn);
 }
 
-/// A backslash at the end of a tag escapes what follows and breaks the line. Here it is cut off.
+/// A backslash at the end of a tag escapes what follows and breaks the line. Here it is cut off; if
+/// nothing is left, what stands for an empty value is written.
 pub fn difference_23_backslash_at_the_end_of_a_tag(expected: &mut Expected<'_>) {
-    for (_, value) in &mut expected.point.tags {
-        while value.last() == Some(&u16::from(b'\\')) {
-            value.pop();
+    let backslash = u16::from(b'\\');
+    let mut emptied = expected.event.clone();
+    for column in &mut emptied.columns {
+        if ["host", "level", "subsystem", "method", "object_type"].contains(&column.name) {
+            column.value = Value::Text(Text::new());
+        }
+    }
+    let (defaults, _) = write(&emptied, &expected.extras, expected.version);
+    for (name, value) in &mut expected.point.tags {
+        if value.last() == Some(&backslash) {
+            let end = value.iter().rposition(|unit| *unit != backslash).map_or(0, |last| last + 1);
+            value.truncate(end);
+            if value.is_empty() {
+                value.extend(
+                    defaults
+                        .tag(name)
+                        .filter(|default| !default.ends_with(&[backslash]))
+                        .unwrap_or_default(),
+                );
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What Butler SOS really wrote, datagram by datagram.
 
+pub mod unrecorded;
+
 use std::fs;
 use std::path::Path;
 
