@@ -272,7 +272,8 @@ mod tests {
                     line.literal(literal);
                 }
             });
-            prop_assert_eq!(&out[..], format!("{}\n", pieces.concat()).as_bytes());
+            let wanted = format!("{}\n", pieces.concat());
+            prop_assert_eq!(&out[..], wanted.as_bytes());
         }
     }
 
