@@ -272,8 +272,8 @@ mod tests {
                     line.literal(literal);
                 }
             });
-            let whole = format!("{}\n", pieces.concat());
-            prop_assert_eq!(&out[..], whole.as_bytes());
+            let wanted = format!("{}\n", pieces.concat());
+            prop_assert_eq!(&out[..], wanted.as_bytes());
         }
     }
 

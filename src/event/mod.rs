@@ -198,6 +198,14 @@ impl<'a> Event<'a> {
         self.kind
     }
 
+    /// The values, in the order of the datagram, as [`Layout::columns`] describes them.
+    ///
+    /// What is said of [`Column::UserFull`] at [`Event::columns`] holds here too.
+    #[must_use]
+    pub fn fields(&self) -> &[Field<'a>] {
+        &self.fields[..self.kind.layout().columns().len()]
+    }
+
     /// The columns and their values, in the order of the datagram.
     ///
     /// The value of [`Column::UserFull`] is not what destinations get: write [`Event::user_full`] in

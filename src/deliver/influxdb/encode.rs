@@ -97,7 +97,8 @@ impl Encode for Encoder {
 
     fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut BytesMut) {
         let plan = &self.plans[event.kind() as usize];
-        let values = Values::new(event, &mut self.scratch);
+        let mut values = Values::empty();
+        values.read(event, &mut self.scratch);
         Line::append(out, plan.bound + values.bound, |line| {
             match self.version {
                 InfluxVersion::V1 => tags::<V1>(plan, &values, line),
@@ -132,7 +133,7 @@ fn tags<D: Dialect>(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
 }
 
 #[inline]
-fn tag_value<D: Dialect>(value: Value<'_>, stripped: bool, line: &mut Line<'_>) {
+fn tag_value<D: Dialect>(value: &Value<'_>, stripped: bool, line: &mut Line<'_>) {
     if value.plain {
         // Versions 2 and 3 of Butler SOS take the number 0, which only `log_row` can be, for empty.
         let nought = value.storable && value.text == b"0" && D::VERSION != InfluxVersion::V1;

@@ -4,6 +4,8 @@
 //! turned into text once, and each text is looked at once for bytes that are special anywhere: most
 //! have none and are then copied wherever they go.
 
+use uuid::Uuid;
+
 use super::escape::Anywhere;
 use super::plan::{ACTIVITY_SOURCE, CONTEXT_APP_ID, SLOTS, Slot, USER_FULL};
 use crate::deliver::json::{self, NUMBER_ROOM};
@@ -15,6 +17,9 @@ const UUID_LENGTH: usize = 36;
 
 /// How often a value is written at most: in a tag, a field and `raw_event`.
 const USES: usize = 3;
+
+/// `user` or `non-user`, in a tag and in `raw_event`.
+const ACTIVITY_LENGTH: usize = 2 * "non-user".len();
 
 /// One value.
 #[derive(Clone, Copy, Debug)]
@@ -57,69 +62,74 @@ impl Default for Cell {
 }
 
 impl<'a> Values<'a> {
+    /// No values.
+    pub(super) fn empty() -> Self {
+        Self { slots: [EMPTY; SLOTS], bound: 0 }
+    }
+
     /// Reads the values of an event.
-    pub(super) fn new(event: &'a Event<'a>, scratch: &'a mut Scratch) -> Self {
-        let mut values = Self { slots: [EMPTY; SLOTS], bound: 0 };
+    ///
+    /// They are filled in where they lie: moving them, in parts of another size than they were
+    /// written in, was measured to cost more than all the rest.
+    pub(super) fn read(&mut self, event: &'a Event<'a>, scratch: &'a mut Scratch) {
         let cells = scratch.cells.iter_mut();
-        for ((slot, (_, field)), cell) in values.slots.iter_mut().zip(event.columns()).zip(cells) {
-            *slot = value(field, cell);
-            values.bound += slot.bound();
+        for ((slot, field), cell) in self.slots.iter_mut().zip(event.fields()).zip(cells) {
+            slot.set(field, cell);
+            self.bound += slot.bound();
         }
-        let user_full = &mut scratch.user_full;
-        user_full.clear();
+        scratch.user_full.clear();
         for part in user_full_parts(event) {
-            user_full.push_str(part);
+            scratch.user_full.push_str(part);
         }
-        values.set(USER_FULL, Value::of_text(user_full));
+        self.slots[USER_FULL].set_text(&scratch.user_full);
+        self.bound += self.slots[USER_FULL].bound();
         let activity = if event.activity_is_user() { "user" } else { "non-user" };
-        values.set(ACTIVITY_SOURCE, Value { text: activity.as_bytes(), ..EMPTY });
-        values.set(CONTEXT_APP_ID, value(Field::Uuid(event.context_app_id()), &mut scratch.app_id));
-        values
+        self.slots[ACTIVITY_SOURCE].text = activity.as_bytes();
+        if let Some(app) = event.context_app_id() {
+            self.slots[CONTEXT_APP_ID].set_uuid(&app, &mut scratch.app_id);
+        }
+        self.bound += ACTIVITY_LENGTH + USES * UUID_LENGTH;
     }
 
     #[inline]
-    pub(super) fn get(&self, slot: Slot) -> Value<'a> {
-        self.slots[slot]
-    }
-
-    fn set(&mut self, slot: Slot, value: Value<'a>) {
-        self.slots[slot] = value;
-        self.bound += value.bound();
+    pub(super) fn get(&self, slot: Slot) -> &Value<'a> {
+        &self.slots[slot]
     }
 }
 
 impl<'a> Value<'a> {
-    #[inline]
-    fn of_text(text: &'a str) -> Self {
-        let text = text.as_bytes();
-        Self { text, plain: is_clean::<Anywhere>(text), storable: false }
-    }
-
     /// The most that it can take in a line.
+    #[inline]
     fn bound(&self) -> usize {
         self.text.len() * if self.plain { USES } else { Anywhere::EXPANSION }
     }
-}
 
-#[inline]
-fn value<'a>(field: Field<'a>, cell: &'a mut Cell) -> Value<'a> {
-    match field {
-        Field::Text(text) => Value::of_text(text),
-        Field::Uuid(None) => EMPTY,
-        Field::Uuid(Some(uuid)) => {
-            let text = uuid.hyphenated().encode_lower(&mut cell.uuid).as_bytes();
-            Value { text, plain: true, storable: false }
+    #[inline]
+    fn set(&mut self, field: &Field<'a>, cell: &'a mut Cell) {
+        match field {
+            Field::Text(text) => self.set_text(text),
+            Field::Uuid(None) => {}
+            Field::Uuid(Some(uuid)) => self.set_uuid(uuid, cell),
+            Field::Int(number) => {
+                self.text = json::int(*number, &mut cell.number);
+                self.storable = matches!(number, Int::Value(_));
+            }
+            Field::Float(number) => {
+                self.text = json::float(*number, &mut cell.number);
+                self.storable = number.is_finite();
+            }
         }
-        Field::Int(number) => Value {
-            text: json::int(number, &mut cell.number),
-            plain: true,
-            storable: matches!(number, Int::Value(_)),
-        },
-        Field::Float(number) => Value {
-            text: json::float(number, &mut cell.number),
-            plain: true,
-            storable: number.is_finite(),
-        },
+    }
+
+    #[inline]
+    fn set_text(&mut self, text: &'a str) {
+        self.text = text.as_bytes();
+        self.plain = is_clean::<Anywhere>(text.as_bytes());
+    }
+
+    #[inline]
+    fn set_uuid(&mut self, uuid: &Uuid, cell: &'a mut Cell) {
+        self.text = uuid.hyphenated().encode_lower(&mut cell.uuid).as_bytes();
     }
 }
 
