@@ -22,12 +22,7 @@ const USER: &str = "/qseow-proxy-connection/;pro2-win1;Open connection;LAB;anna;
 /// Events in a batch before it is emptied, so that the buffer stays in the cache as it would.
 const BATCH: usize = 64;
 
-fn measure(
-    criterion: &mut Criterion,
-    name: &str,
-    event: &Event<'_>,
-    encoder: &mut impl Encode,
-) {
+fn measure(criterion: &mut Criterion, name: &str, event: &Event<'_>, encoder: &mut impl Encode) {
     let mut batch = BytesMut::with_capacity(256 * 1024);
     encoder.encode(event, 1, &mut batch);
     let mut group = criterion.benchmark_group("encode");

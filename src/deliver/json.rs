@@ -208,10 +208,12 @@ mod tests {
             (9_223_372_036_854_774_784.0, "9223372036854775000"),
             (f64::MAX, "1.7976931348623157e+308"),
             (5e-324, "5e-324"),
+            (-123.456_789, "-123.456789"),
         ] {
             assert_eq!(float_text(value), text);
             assert_eq!(number_to_string(value), text);
         }
+        assert_eq!(float_text(981_696_317_683_418.25), "981696317683418.2");
         assert_eq!(float_text(f64::NAN), "null");
         assert_eq!(float_text(f64::NEG_INFINITY), "null");
         assert_eq!(int_text(Int::Huge(1e22)), "1e+22");
@@ -220,18 +222,27 @@ mod tests {
         assert_eq!(int_text(largest), "9223372036854775000");
     }
 
+    /// Where two shortest texts are equally near, JavaScript takes the even one and Rust, from which
+    /// the digits of the reference come, the upper one.
+    fn is_tie(one: &str, other: &str, value: f64) -> bool {
+        let reads_back = |text: &str| text.parse::<f64>() == Ok(value);
+        one.len() == other.len() && reads_back(one) && reads_back(other)
+    }
+
     proptest! {
         #[test]
         fn any_double_looks_as_in_javascript(bits in any::<u64>()) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(float_text(value), number_to_string(value));
+            let (text, wanted) = (float_text(value), number_to_string(value));
+            prop_assert!(text == wanted || is_tie(&text, &wanted, value), "{text} {wanted}");
         }
 
         #[test]
         fn everyday_numbers_look_as_in_javascript(value in -1e9..1e9, scale in -12i32..12) {
             let value = value * 10f64.powi(scale);
-            prop_assert_eq!(float_text(value), number_to_string(value));
+            let (text, wanted) = (float_text(value), number_to_string(value));
+            prop_assert!(text == wanted || is_tie(&text, &wanted, value), "{text} {wanted}");
         }
 
         #[test]

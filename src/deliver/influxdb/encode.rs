@@ -15,8 +15,8 @@ use super::escape::{RawEventText, StringField, without_trailing_backslashes};
 use super::plan::{Dialect, FieldStep, Plan, V1, V2, V3};
 use super::tables::Form;
 use super::values::{Scratch, Value, Values};
-use crate::deliver::json::{self, NUMBER_ROOM};
 use crate::deliver::Encode;
+use crate::deliver::json::{self, NUMBER_ROOM};
 use crate::deliver::line::Line;
 use crate::event::{Event, Kind, Listener};
 
@@ -186,3 +186,6 @@ fn raw_event(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
     }
     line.literal(&plan.members_end);
 }
+
+#[cfg(test)]
+mod tests;

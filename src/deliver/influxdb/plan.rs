@@ -188,7 +188,8 @@ impl Plan {
     fn add_members(&mut self, kind: Kind) {
         let mut pending = Pending { text: "{".to_owned(), quoted: false };
         for spec in kind.layout().columns() {
-            pending.key(spec.column.name(), !matches!(spec.check, Check::Int { .. } | Check::Float));
+            pending
+                .key(spec.column.name(), !matches!(spec.check, Check::Int { .. } | Check::Float));
             match spec.column {
                 Column::Source => pending.text.push_str(kind.name()),
                 column => self.add_member(kind, Value::Column(column), &mut pending),

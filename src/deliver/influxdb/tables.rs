@@ -84,9 +84,7 @@ pub(super) const fn of(kind: Kind) -> Series {
 /// asks a number for its length and so always writes -1 for performance events.
 pub(super) const fn log_row_tag(version: InfluxVersion, kind: Kind) -> TagRow {
     match (kind, version) {
-        (Kind::QixPerf, InfluxVersion::V1) => {
-            or(tag("log_row", Value::Nothing), ["-1", "", ""])
-        }
+        (Kind::QixPerf, InfluxVersion::V1) => or(tag("log_row", Value::Nothing), ["-1", "", ""]),
         (Kind::QixPerf, _) => or(column("log_row", Column::LogRow), ["", "", "-1"]),
         _ => column("log_row", Column::LogRow),
     }
