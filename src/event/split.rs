@@ -30,17 +30,35 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Finds them from the left.
+    /// Finds them from the left, eight bytes at a time.
+    ///
+    /// A field of an event has some fourteen bytes, so calling `memchr` for each costs more than the
+    /// searching; this was measured to take less than half the time.
     pub fn find(line: &[u8]) -> Self {
-        let mut positions = [line.len(); COLUMNS_MAX + 1];
-        let mut found = 1;
-        for (position, separator) in
-            positions[..COLUMNS_MAX].iter_mut().zip(memchr::memchr_iter(b';', line))
-        {
-            *position = separator;
-            found += 1;
+        let mut ends = Self { positions: [line.len(); COLUMNS_MAX + 1], found: 1 };
+        let (words, rest) = line.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            let mut separators = separators_in(u64::from_le_bytes(*word));
+            while separators != 0 {
+                if ends.found > COLUMNS_MAX {
+                    return ends;
+                }
+                ends.push(index * 8 + (separators.trailing_zeros() / 8) as usize);
+                separators &= separators - 1;
+            }
         }
-        Self { positions, found }
+        for (index, _) in rest.iter().enumerate().filter(|(_, byte)| **byte == b';') {
+            if ends.found <= COLUMNS_MAX {
+                ends.push(words.len() * 8 + index);
+            }
+        }
+        ends
+    }
+
+    #[inline]
+    fn push(&mut self, position: usize) {
+        self.positions[self.found - 1] = position;
+        self.found += 1;
     }
 
     /// Lets one column have all surplus separators: those after it are found from the right.
@@ -73,6 +91,15 @@ impl Ends {
     pub fn text<'a>(&self, line: &'a str, index: usize) -> &'a str {
         self.of(index).map_or("", |range| &line[range])
     }
+}
+
+/// The high bit of each byte that is a separator.
+#[inline]
+const fn separators_in(word: u64) -> u64 {
+    const LOW: u64 = u64::from_ne_bytes([0x7F; 8]);
+    let zero_if_separator = word ^ u64::from_ne_bytes([b';'; 8]);
+    // Adding sets the high bit of every byte with a low bit, and cannot carry into the next byte.
+    !(((zero_if_separator & LOW) + LOW) | zero_if_separator | LOW)
 }
 
 /// How to read a line, and what there is to note about it.

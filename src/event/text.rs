@@ -5,10 +5,12 @@ const NOT_SET: &str = "(null)";
 
 /// The datagram as text, if it can be used where it lies: valid UTF-8 without control characters.
 pub(super) fn as_is(payload: &[u8]) -> Option<&str> {
-    // A fold without an early exit, because the compiler turns it into SIMD; nearly every datagram
+    // Folds without an early exit, because the compiler turns them into SIMD; nearly every datagram
     // is clean and has to be looked at to its end anyway.
-    let controls = payload.iter().fold(0, |found, &byte| found | u8::from(is_control(byte)));
-    if controls != 0 {
+    let (lowest, deletes) = payload.iter().fold((u8::MAX, 0), |(lowest, deletes), &byte| {
+        (byte.min(lowest), deletes | u8::from(byte == DELETE))
+    });
+    if lowest < SPACE || deletes != 0 {
         return None;
     }
     simdutf8::basic::from_utf8(payload).ok()
@@ -35,8 +37,11 @@ pub(super) fn clean<'a>(payload: &[u8], scratch: &'a mut Vec<u8>) -> (&'a str, b
 
 /// 0x00–0x1F and 0x7F, as in the payload reference; C1 controls stay.
 const fn is_control(byte: u8) -> bool {
-    byte < 0x20 || byte == 0x7F
+    byte < SPACE || byte == DELETE
 }
+
+const SPACE: u8 = 0x20;
+const DELETE: u8 = 0x7F;
 
 /// One field: empty if it was not set, else at most `limit` characters of it.
 pub(super) fn field(text: &str, limit: usize) -> &str {

@@ -74,7 +74,8 @@ pub fn parse(listener: Listener, payload: &[u8]) -> Result<Event, ParseError> {
     let mut ambiguous = false;
     if listener == Listener::UserEvents {
         if surplus {
-            pieces = vec![pieces[..7].to_vec(), vec![pieces[7..].join(";")]].concat();
+            let message = pieces.split_off(7).join(";");
+            pieces.push(message);
         }
         surplus = false;
     } else if surplus && kind == "qseow-qix-perf" {
