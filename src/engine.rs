@@ -190,9 +190,10 @@ impl Engine {
 
     /// Reads what is queued, sends what can be sent within `timeout`, counts the rest.
     pub async fn drain(mut self, timeout: Duration) -> Drained {
-        self.handle.stop(Instant::now() + timeout);
+        // Counted first: an idle receiver ends at once when it is told to.
         let mut left = self.threads.iter().filter(|thread| !thread.is_finished()).count();
         let mut all_well = left == self.threads.len();
+        self.handle.stop(Instant::now() + timeout);
         let mut in_time = true;
         let mut give_up = tokio::time::Instant::now() + timeout;
         while left > 0 {

@@ -52,16 +52,17 @@ impl Line {
         Self { measurement: point.measurement.to_owned(), tags, fields }
     }
 
-    /// Reads a batch: every line has to be accepted, have a time and no tag or field twice.
+    /// Reads a batch into times and lines: every line has to be accepted, have a time and no tag or
+    /// field twice.
     ///
     /// # Panics
     ///
     /// If a line is refused.
-    pub fn read_all(batch: &str, version: Version) -> Vec<Self> {
+    pub fn read_all(batch: &str, version: Version) -> Vec<(i64, Self)> {
         split_lines(batch).filter(|line| !line.is_empty()).map(|l| Self::read(l, version)).collect()
     }
 
-    fn read(line: &str, version: Version) -> Self {
+    fn read(line: &str, version: Version) -> (i64, Self) {
         let doubled = match version {
             Version::V1 | Version::V2 => double_literal_backslashes(line),
             Version::V3 => line.to_owned(),
@@ -71,7 +72,7 @@ impl Line {
             (Some(Ok(read)), None) => read,
             other => panic!("{line}\nis refused: {other:?}"),
         };
-        assert!(read.timestamp.is_some(), "{line}\nhas no time");
+        let time = read.timestamp.unwrap_or_else(|| panic!("{line}\nhas no time"));
         let mut tags = BTreeMap::new();
         for (name, value) in read.series.tag_set.iter().flatten() {
             let twice = tags.insert(name.to_string(), value.to_string());
@@ -88,7 +89,7 @@ impl Line {
             let twice = fields.insert(name.to_string(), value);
             assert_eq!(twice, None, "{line}\nhas the field {name} twice");
         }
-        Self { measurement: read.series.measurement.to_string(), tags, fields }
+        (time, Self { measurement: read.series.measurement.to_string(), tags, fields })
     }
 }
 
