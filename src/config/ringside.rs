@@ -60,7 +60,7 @@ choice! {
     pub enum Backend {
         /// `io_uring` where the kernel allows it, else `tokio`, with a warning.
         Auto = "auto",
-        /// io_uring, or no start.
+        /// `io_uring`, or no start.
         IoUring = "io_uring",
         /// Readiness and system calls.
         Tokio = "tokio",
