@@ -247,6 +247,18 @@ fn events_for_a_destination_that_is_off_are_a_warning() {
 }
 
 #[test]
+fn a_protection_without_effect_is_named() {
+    let Loaded { warnings, .. } = with(
+        "      rateLimit:\n        enable: true\n      enableSourceValidation: true\n      \
+         allowedSources: [10.0.0.1]\n",
+    );
+    let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
+    for key in ["rateLimit", "enableSourceValidation", "allowedSources"] {
+        assert!(warning.what.contains(&format!("userEvents.udpServerConfig.{key}")), "{warning}");
+    }
+}
+
+#[test]
 fn a_secret_never_shows() {
     let report = refuse(&format!(
         "{USER_EVENTS}  influxdbConfig:\n    enable: true\n    host: db\n    v3Config:\n      \
