@@ -40,7 +40,7 @@ pub(super) const WRITE_INTERVAL: RangeInclusive<Millis> = Millis::new(1)..=Milli
 const SCHEDULE: Rule<str> = Rule {
     allows: |text| text.trim().to_ascii_lowercase().starts_with("every "),
     otherwise: "is not a schedule",
-    rule: "text such as `every 15 minutes`",
+    wanted: "text such as `every 15 minutes`",
 };
 
 pub(super) const HTTP_URL: Rule<str> = Rule {
@@ -49,7 +49,7 @@ pub(super) const HTTP_URL: Rule<str> = Rule {
         host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
     },
     otherwise: "is not a URL",
-    rule: "a URL that begins with http:// or https://",
+    wanted: "a URL that begins with http:// or https://",
 };
 
 section! {

@@ -20,9 +20,9 @@ pub(super) fn unused_sections(config: &Config) -> Vec<String> {
     ];
     let unused = versions.iter().filter(|(version, _)| *version != used).map(|(_, path)| *path);
     let cert = (!config.app_names.enable_app_name_extract).then_some("cert");
-    let user = (!config.user_events.enable).then_some("userEvents");
+    let users = (!config.user_events.enable).then_some("userEvents");
     let log = (!config.log_events.is_enabled()).then_some("logEvents.udpServerConfig");
-    unused.chain(cert).chain(user).chain(log).map(|path| format!("{ROOT}.{path}")).collect()
+    unused.chain(cert).chain(users).chain(log).map(|path| format!("{ROOT}.{path}")).collect()
 }
 
 /// Judges the settings as a whole.

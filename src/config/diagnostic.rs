@@ -187,6 +187,11 @@ impl<'d> Report<'d> {
         path.locate(self.root).at
     }
 
+    /// Whether a section on the way to the key says `enable: false`.
+    pub fn is_disabled(&self, path: &Path<'_>) -> bool {
+        path.locate(self.root).disabled
+    }
+
     pub fn problems(&self) -> usize {
         self.problems.len()
     }

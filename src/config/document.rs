@@ -122,7 +122,7 @@ pub(super) struct Place<'d> {
     pub disabled: bool,
 }
 
-impl<'d> Place<'d> {
+impl Place<'_> {
     fn key(self, key: &str) -> Self {
         let Some(node) = self.node else { return self };
         let disabled = self.disabled || node.is_disabled();
@@ -294,9 +294,14 @@ impl Builder {
             match (&open.node.data, &open.key) {
                 (Data::Sequence(items), _) => {
                     prefix.pop();
-                    prefix.push_str(&format!("[{}].", items.len()));
+                    prefix += "[";
+                    prefix += &items.len().to_string();
+                    prefix += "].";
                 }
-                (_, Some((key, _))) => prefix.push_str(&format!("{key}.")),
+                (_, Some((key, _))) => {
+                    prefix += key;
+                    prefix.push('.');
+                }
                 (_, None) => {}
             }
         }

@@ -27,7 +27,7 @@ const HOST: Rule<str> = Rule {
             && !text.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '<' | '>'))
     },
     otherwise: "is not a host",
-    rule: "a host name or an address; the port and https have keys of their own",
+    wanted: "a host name or an address; the port and https have keys of their own",
 };
 
 section! {

@@ -58,7 +58,7 @@ section! {
 const APP_ID: Rule<str> = Rule {
     allows: |text| uuid::Uuid::try_parse(text).is_ok(),
     otherwise: "is not the id of an app",
-    rule: "a GUID such as `5b817efe-472d-43ce-8a31-6cce34af7de9`",
+    wanted: "a GUID such as `5b817efe-472d-43ce-8a31-6cce34af7de9`",
 };
 
 section! {

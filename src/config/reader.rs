@@ -82,23 +82,24 @@ impl Reader<'_, '_> {
         if !self.unknown.borrow_mut().insert(entry.value.id) {
             return;
         }
-        let path = Path::Key(path, &entry.key).to_string();
+        let path = Path::Key(path, &entry.key);
         let absent = known.iter().filter(|key| section.get(key).is_none());
         let nearest = absent
             .map(|key| (distance(&entry.key, key), key))
             .filter(|(distance, key)| *distance <= near(key))
             .min();
-        let what = "unknown key".to_owned();
+        let what = "unknown key";
         let mut report = self.report.borrow_mut();
-        match nearest {
-            Some((_, key)) => {
-                let hint = format!("did you mean `{key}`?");
-                report.problem_at(entry.key_at, path, Fault { what, hint });
+        if let Some((_, key)) = nearest {
+            let fault = Fault::new(what, format!("did you mean `{key}`?"));
+            if report.is_disabled(&path) {
+                report.warning_at(entry.key_at, path.to_string(), fault);
+            } else {
+                report.problem_at(entry.key_at, path.to_string(), fault);
             }
-            None => {
-                let hint = "it is ignored; a newer Butler SOS may know it".to_owned();
-                report.warning_at(entry.key_at, path, Fault { what, hint });
-            }
+        } else {
+            let fault = Fault::new(what, "it is ignored; a newer Butler SOS may know it");
+            report.warning_at(entry.key_at, path.to_string(), fault);
         }
     }
 }
@@ -231,7 +232,7 @@ struct Entries<'p, 'r, 'd> {
     place: Place<'p, 'r, 'd>,
     /// The keys of the struct that is being filled.
     known: Option<&'static [&'static str]>,
-    entries: Iter<'p, Entry>,
+    rest: Iter<'p, Entry>,
     value: Option<&'p Entry>,
 }
 
@@ -241,7 +242,7 @@ impl<'p, 'r, 'd> Entries<'p, 'r, 'd> {
         known: Option<&'static [&'static str]>,
         entries: &'p [Entry],
     ) -> Self {
-        Self { place, known, entries: entries.iter(), value: None }
+        Self { place, known, rest: entries.iter(), value: None }
     }
 }
 
@@ -253,7 +254,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
         let Place { reader, path, node: section } = self.place;
-        for entry in self.entries.by_ref() {
+        for entry in self.rest.by_ref() {
             if let Some(known) = self.known
                 && !known.contains(&entry.key.as_str())
             {
@@ -309,11 +310,11 @@ impl serde::de::Error for Error {
             {
                 "remove the quotes"
             }
-            (Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_), "text") => {
-                "put it in quotes"
+            (Unexpected::Map, "text") => "put it in quotes: a colon makes a section of it",
+            (Unexpected::Seq, _) => {
+                "this is one value, not a list: remove the dash or the brackets"
             }
-            (Unexpected::Float(_), "text") => "put it in quotes",
-            (Unexpected::Seq, _) => "remove the dash: this is one value, not a list",
+            (_, "text") => "put it in quotes",
             (Unexpected::Map, "a list") => "put a dash before each entry",
             (_, "a list") => "write each entry on its own line after a dash, or `[]` for none",
             _ => "correct the value, or remove the key to get the default",

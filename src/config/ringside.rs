@@ -33,9 +33,9 @@ section! {
         /// (difference 13).
         log_row_tag: bool = false;
         /// Tags that are written as fields, to keep the number of series down.
-        tags_as_fields: Vec<String> = Vec::new();
+        tags_as_fields: Vec<String> = Vec::new(), later;
         /// How senders are checked.
-        source_validation: SourceValidation = SourceValidation::default();
+        source_validation: SourceValidation = SourceValidation::default(), later;
         /// Time to deliver what is there when stopped; the rest is counted as `shutdown`.
         shutdown_timeout: Millis = Millis::seconds(10) => Millis::new(1)..=Millis::seconds(600);
         /// The page, statistics, metrics and health.
@@ -60,7 +60,7 @@ choice! {
     pub enum Backend {
         /// `io_uring` where the kernel allows it, else `tokio`, with a warning.
         Auto = "auto",
-        /// io_uring, or no start.
+        /// `io_uring`, or no start.
         IoUring = "io_uring",
         /// Readiness and system calls.
         Tokio = "tokio",
@@ -199,7 +199,7 @@ section! {
         /// Speaks https.
         https: bool = false;
         /// Longest wait for a connection.
-        connect_timeout: Millis = Millis::seconds(5) => TIMEOUT;
+        connect_timeout: Millis = Millis::seconds(5) => TIMEOUT, later;
         /// Longest wait for the answer to a request; for version 3 `v3Config.writeTimeout` when missing.
         timeout: Option<Millis> = None => IfGiven(TIMEOUT);
         /// Compresses requests.

@@ -74,19 +74,19 @@ impl<T: PartialOrd + Display> Limit<T> for RangeInclusive<T> {
 pub(super) struct Rule<T: ?Sized> {
     pub allows: fn(&T) -> bool,
     pub otherwise: &'static str,
-    pub rule: &'static str,
+    pub wanted: &'static str,
 }
 
 impl Limit<String> for Rule<str> {
     fn describe(&self) -> String {
-        self.rule.to_owned()
+        self.wanted.to_owned()
     }
 
     fn check(&self, value: &String) -> Result<(), Fault> {
         if (self.allows)(value) {
             return Ok(());
         }
-        Err(Fault::new(format!("`{value}` {}", self.otherwise), format!("use {}", self.rule)))
+        Err(Fault::new(format!("`{value}` {}", self.otherwise), format!("use {}", self.wanted)))
     }
 }
 

@@ -22,13 +22,13 @@ macro_rules! udp_server {
                 /// How much may wait.
                 message_queue: MessageQueue = MessageQueue::default();
                 /// How much may come.
-                rate_limit: RateLimit = off();
+                rate_limit: RateLimit = off(), later;
                 /// Bytes of the largest datagram; larger ones are dropped and counted as `size`.
                 max_message_size: u32 = DATAGRAM_MAX => 1..=DATAGRAM_MAX;
                 /// Accepts datagrams from `allowedSources` only.
-                enable_source_validation: bool = false;
+                enable_source_validation: bool = false, later;
                 /// Addresses or names of senders.
-                allowed_sources: Vec<String> = Vec::new();
+                allowed_sources: Vec<String> = Vec::new(), later;
                 /// State of the queue as points of InfluxDB.
                 queue_metrics: QueueMetrics = QueueMetrics::default();
             }

@@ -350,7 +350,7 @@ impl Limit<u32> for PowerOfTwo {
     }
 }
 
-/// A duration as InfluxQL writes it, such as `10d`, `1h30m` or `INF`.
+/// A duration as InfluxDB 1 writes it, such as `10d`, `1h30m` or `INF`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InfluxDuration;
 
