@@ -68,6 +68,10 @@ impl Node {
         if let Data::Mapping(entries) = &self.data { entries } else { &[] }
     }
 
+    pub fn items(&self) -> &[Self] {
+        if let Data::Sequence(items) = &self.data { items } else { &[] }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|entry| entry.key == key)
     }

@@ -10,11 +10,11 @@ section! {
     /// Counters of received and of rejected events.
     pub struct QlikSenseEvents {
         /// When the counters are written.
-        influxdb: CountersInfluxdb = off();
+        influxdb: CountersInfluxdb = off(), later;
         /// Received events.
-        event_count: EventCount = off();
+        event_count: EventCount = off(), later;
         /// Rejected performance events.
-        rejected_event_count: RejectedEventCount = off();
+        rejected_event_count: RejectedEventCount = off(), later;
     }
 }
 

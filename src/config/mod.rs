@@ -101,7 +101,7 @@ section! {
         /// Directory of log files.
         log_directory: String = "log".to_owned(), later;
         /// Counters of received and rejected events.
-        qlik_sense_events: QlikSenseEvents = QlikSenseEvents::default(), later;
+        qlik_sense_events: QlikSenseEvents = QlikSenseEvents::default();
         /// User events.
         user_events: UserEvents = off();
         /// Log events.
@@ -194,17 +194,19 @@ fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Loaded, ConfigError> {
     for Misplaced { at, path, fault } in duplicates {
         report.problem_at(at, path, fault);
     }
-    let config = settings(&root, &mut report);
+    let (config, complete) = settings(&root, &mut report);
     if let Some(config) = &config {
-        let path = Path::Key(&Path::Root, ROOT);
         report.unused = checks::unused_sections(config);
-        config.check(&path, &mut report);
-        checks::check(config, &mut report);
+        config.check(&Path::Key(&Path::Root, ROOT), &mut report);
+        // With values missing, what the sections say together would be beside the point.
+        if complete {
+            checks::check(config, &mut report);
+        }
         let keys = report.take_without_effect();
         report.summarise(
             keys,
             "accepted, but without effect in this version",
-            "leave them for a later version, or set `enable: false`",
+            "nothing to do; `enable: false` silences this",
         );
     }
     match (report.finish(), config) {
@@ -222,11 +224,12 @@ struct Document {
     config: Option<Config>,
 }
 
-fn settings(root: &Node, report: &mut Report<'_>) -> Option<Config> {
+/// The settings, and whether every value of the file got into them.
+fn settings(root: &Node, report: &mut Report<'_>) -> (Option<Config>, bool) {
     if !matches!(root.data, Data::Mapping(_)) {
         let hint = "the file has to hold the key `Butler-SOS:` with the settings indented below it";
         report.problem(&Path::Root, Fault::new("the file does not begin with a key", hint));
-        return None;
+        return (None, false);
     }
     let found = reader::read::<Document>(root, report);
     report.summarise(
@@ -234,12 +237,12 @@ fn settings(root: &Node, report: &mut Report<'_>) -> Option<Config> {
         "left to Butler SOS, not handled by Ringside",
         "keep Butler SOS running beside Ringside if they are needed, with its UDP events off",
     );
-    let config = found.settings?.config;
+    let config = found.settings.and_then(|document| document.config);
     if config.is_none() && report.problems() == 0 {
         let hint = "indent all settings below a line `Butler-SOS:`";
         report.problem(&Path::Root, Fault::new("the key `Butler-SOS` is missing or empty", hint));
     }
-    config
+    (config, found.complete)
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, Misplaced> {

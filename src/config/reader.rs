@@ -36,6 +36,8 @@ const PROBLEMS_MAX: usize = 100;
 pub(super) struct Found<T> {
     /// `None` when the document as a whole is not what was expected; the report says why.
     pub settings: Option<T>,
+    /// Whether every value of the file got into the settings.
+    pub complete: bool,
     /// Keys that Ringside knows and leaves to Butler SOS, by place.
     pub left_alone: BTreeMap<Position, String>,
 }
@@ -57,7 +59,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(root: &Node, report: &mut Repor
             Err(()) => {}
         }
     };
-    Found { settings, left_alone: reader.left_alone.take() }
+    let complete = reader.struck.borrow().is_empty();
+    Found { settings, complete, left_alone: reader.left_alone.take() }
 }
 
 #[derive(Debug)]
@@ -129,7 +132,11 @@ impl Place<'_, '_, '_> {
     fn guard<T>(self, read: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
         read(self).map_err(|error| {
             if let Error::Here(fault) = error {
-                self.reader.report.borrow_mut().unreadable(self.path, fault);
+                // What a section lacks because it was struck out has been reported as such.
+                let children = self.node.entries().iter();
+                if !children.map(|entry| &entry.value).any(|value| self.reader.is_struck(value)) {
+                    self.reader.report.borrow_mut().unreadable(self.path, fault);
+                }
                 self.reader.struck.borrow_mut().insert(self.node.id);
             }
             Error::Deeper

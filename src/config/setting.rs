@@ -237,7 +237,9 @@ impl<T: Setting> Setting for Vec<T> {
     }
 
     fn check(&self, path: &Path<'_>, report: &mut Report<'_>) {
-        for (index, item) in self.iter().enumerate() {
+        // Where an item could not be read, the rest no longer has the numbers of the file.
+        let whole = report.node(path).is_none_or(|node| node.items().len() == self.len());
+        for (index, item) in self.iter().enumerate().filter(|_| whole) {
             item.check(&Path::Index(path, index), report);
         }
     }
@@ -374,14 +376,14 @@ macro_rules! section {
             report: &mut $crate::config::diagnostic::Report<'_>,
         ) {$(
             let key = $crate::config::setting::section!(@key $field $(as $key)?);
-            let path = &$crate::config::document::Path::Key(path, &key);
+            let own = &$crate::config::document::Path::Key(path, &key);
             $(
                 if let Err(fault) = $crate::config::setting::Limit::check(&$limit, &self.$field) {
-                    report.outside_limits(path, fault);
+                    report.outside_limits(own, fault);
                 }
             )?
-            $($crate::config::setting::section!(@notice $status, path, report);)?
-            $crate::config::setting::Setting::check(&self.$field, path, report);
+            $($crate::config::setting::section!(@notice $status, own, report);)?
+            $crate::config::setting::Setting::check(&self.$field, own, report);
         )*}
     };
     (@notice later, $path:expr, $report:expr) => {

@@ -177,12 +177,12 @@ fn first_special<E: Escape>(bytes: &[u8]) -> Option<usize> {
 #[inline]
 #[must_use]
 pub fn is_clean<E: Escape>(bytes: &[u8]) -> bool {
-    if let Some(last) = bytes.last_chunk() {
-        let (chunks, _) = bytes.as_chunks();
+    if let Some(last) = bytes.last_chunk::<CHUNK>() {
+        let (chunks, _) = bytes.as_chunks::<CHUNK>();
         chunks.iter().all(chunk_is_clean::<E, CHUNK>) && chunk_is_clean::<E, CHUNK>(last)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         chunk_is_clean::<E, 8>(first) & chunk_is_clean::<E, 8>(last)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         chunk_is_clean::<E, 4>(first) & chunk_is_clean::<E, 4>(last)
     } else {
         !bytes.iter().any(|&byte| E::is_special(byte))

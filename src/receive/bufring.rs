@@ -7,7 +7,7 @@
 //! * entries are filled first, then the tail is stored once, with release;
 //! * no references into the memory: raw pointers only;
 //! * the memory outlives the registration (see [`run`](super::uring::run) for the order);
-//! * only the thread that owns the io_uring touches the tail: the type is not `Send`.
+//! * only the thread that owns the `io_uring` touches the tail: the type is not `Send`.
 
 use std::io;
 use std::marker::PhantomData;
@@ -18,7 +18,7 @@ use io_uring::Submitter;
 use super::mapping::Mapping;
 use super::slots::Slots;
 
-/// The one buffer group of a receiver's io_uring.
+/// The one buffer group of a receiver's `io_uring`.
 pub(super) const GROUP: u16 = 0;
 
 /// `struct io_uring_buf`.
@@ -54,15 +54,20 @@ impl BufRing {
         Ok(Self { memory, entries, tail: 0, posted: 0, not_send: PhantomData })
     }
 
-    /// Makes it the buffer group of an io_uring.
+    /// Makes it the buffer group of an `io_uring`.
     ///
     /// # Safety
-    /// The ring must be unregistered, or the io_uring closed, before `self` is dropped.
+    /// The ring must be unregistered, or the `io_uring` closed, before `self` is dropped.
     pub(super) unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let start = self.memory.start().as_ptr().expose_provenance() as u64;
         // SAFETY: the address is that of `entries` zeroed entries, page-aligned; the caller keeps
         // them alive for as long as they are registered.
         unsafe { submitter.register_buf_ring_with_flags(start, self.entries, GROUP, 0) }
+    }
+
+    /// Entry 0; a mapping starts at a page, so it is aligned.
+    fn first(&self) -> *mut Entry {
+        self.memory.start().as_ptr().cast()
     }
 
     /// Buffers the kernel has.
@@ -89,7 +94,7 @@ impl BufRing {
         // page-aligned. The kernel does not read the entry before the tail says so. The tail field is
         // not written, which matters for entry 0.
         unsafe {
-            let entry = self.memory.start().as_ptr().cast::<Entry>().add(index);
+            let entry = self.first().add(index);
             (&raw mut (*entry).addr).write(slots.start_of(slot).expose_provenance() as u64);
             (&raw mut (*entry).len).write(len);
             (&raw mut (*entry).bid).write(slot);
@@ -100,7 +105,7 @@ impl BufRing {
 
     /// Shows the kernel what was pushed.
     pub(super) fn publish(&mut self) {
-        let first = self.memory.start().as_ptr().cast::<Entry>();
+        let first = self.first();
         // SAFETY: the field lies within the mapping, is aligned, and is only ever accessed here and
         // by the kernel, atomically by both.
         let tail = unsafe { AtomicU16::from_ptr(&raw mut (*first).tail) };
@@ -121,7 +126,7 @@ mod tests {
 
     fn raw(ring: &BufRing, index: usize) -> Entry {
         // SAFETY: the ring is not registered, so nobody else touches its memory.
-        unsafe { ring.memory.start().as_ptr().cast::<Entry>().add(index).read() }
+        unsafe { ring.first().add(index).read() }
     }
 
     #[test]
@@ -145,7 +150,9 @@ mod tests {
             assert!(ring.is_full());
             ring.publish();
             assert_eq!(raw(&ring, 0).tail, round * 4);
-            (0..4).for_each(|_| ring.taken());
+            for _ in 0..4 {
+                ring.taken();
+            }
         }
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! * [`start`] binds the sockets, chooses the backend and makes everything that the threads need;
 //!   each [`Receiver`] then runs on a thread of its own.
-//! * The backend fills slots of the receiver's pool: io_uring, or recvmmsg inside tokio's readiness,
+//! * The backend fills slots of the receiver's pool: `io_uring`, or recvmmsg inside tokio's readiness,
 //!   or tokio's `recv_from` where there is no Linux.
 //! * The intake, the same for all backends, admits or drops each datagram, stamps it, counts it and
 //!   hands it to the shard of its source as a [`Lease`].
@@ -59,7 +59,7 @@ pub use wake::{Sleeper, Waker};
 /// What [`wake`] is built on; its loom test puts loom's primitives in the place of these.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
-    pub(super) use std::sync::{Arc, Mutex};
+    pub(super) use std::sync::{Arc, Mutex, PoisonError};
     pub(super) use std::thread;
     pub(super) use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The fallback on Linux: recvmmsg inside tokio's readiness, for hosts that forbid io_uring.
+//! The fallback on Linux: recvmmsg inside tokio's readiness, for hosts that forbid `io_uring`.
 //!
 //! It fills the same slots and gathers for the same time, so it costs about the same under load. It
 //! also reads what is left in the sockets when the engine drains, whichever backend filled the slots
@@ -19,7 +19,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use super::intake::{Datagram, Intake};
 use super::pace::{IDLE, Pace, STARVED};
 use super::settings::ReceiveError;
-use super::slots::{HEADER, NAME, PAYLOAD};
+use super::slots::{HEADER, NAME, NAME_LEN, PAYLOAD};
 use super::socket::{self, Bound};
 use super::start::{Receiver, RingCounters, count};
 
@@ -95,11 +95,13 @@ impl Batch {
             vector.iov_base = start.wrapping_add(PAYLOAD).cast();
             vector.iov_len = slots.slot_size() - PAYLOAD;
             header.msg_hdr.msg_name = start.wrapping_add(HEADER).cast();
-            header.msg_hdr.msg_namelen = NAME as libc::socklen_t;
+            header.msg_hdr.msg_namelen = NAME_LEN;
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        if self.slots.is_empty() {
+        // At most `BATCH`.
+        let count = libc::c_uint::try_from(self.slots.len().min(limit)).unwrap_or_default();
+        if count == 0 {
             return Ok(0);
         }
         // SAFETY: the headers point to the vectors of `self` and, like these, into slots that were
@@ -109,7 +111,7 @@ impl Batch {
             libc::recvmmsg(
                 bound.socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                self.slots.len().min(limit) as libc::c_uint,
+                count,
                 libc::MSG_DONTWAIT | libc::MSG_TRUNC,
                 ptr::null_mut(),
             )

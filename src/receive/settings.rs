@@ -10,10 +10,10 @@ use crate::event::Listener;
 /// Which backend is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// io_uring where the host allows it, else tokio, with one warning that says why.
+    /// `io_uring` where the host allows it, else tokio, with one warning that says why.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// `io_uring` or nothing.
     IoUring,
     /// tokio.
     Tokio,
@@ -61,7 +61,7 @@ pub struct ListenerSettings {
 /// cover kernels other than the one they run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeatureMask {
-    /// As on a host that forbids io_uring.
+    /// As on a host that forbids `io_uring`.
     pub no_io_uring: bool,
     /// As on a kernel before 6.12, which cannot gather by timer.
     pub no_min_wait: bool,

@@ -28,6 +28,9 @@ use crate::event::Listener;
 pub(super) const HEADER: usize = 16;
 /// `struct sockaddr_in6`, the longer of the two names.
 pub(super) const NAME: usize = 28;
+/// The same, in the type that system calls take.
+#[cfg(target_os = "linux")]
+pub(super) const NAME_LEN: libc::socklen_t = 28;
 /// Where the payload starts in every slot, whichever backend fills it.
 pub(super) const PAYLOAD: usize = HEADER + NAME;
 /// Longest payload of a UDP datagram, over IPv6 (65 535 less the UDP header); over IPv4 it is 65 507.
@@ -286,7 +289,9 @@ mod tests {
             }
             assert_eq!(pool.leased_total(), SLOTS_MIN);
             assert_eq!(pool.leased(Listener::ALL[round % 2]), SLOTS_MIN);
-            taken.iter().for_each(|slot| pool.take_back(*slot));
+            for slot in taken {
+                pool.take_back(slot);
+            }
             assert_eq!(pool.leased_total(), 0);
         }
     }

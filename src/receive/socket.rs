@@ -185,6 +185,8 @@ impl KernelDrops {
 
 #[cfg(target_os = "linux")]
 use linux::drops;
+#[cfg(target_os = "linux")]
+pub(super) use linux::option_len;
 
 #[cfg(not(target_os = "linux"))]
 fn drops(_socket: &Socket) -> Option<u32> {
@@ -197,9 +199,15 @@ mod linux {
     use socket2::SockFilter;
     use std::os::fd::AsRawFd;
 
-    /// `SK_MEMINFO_DROPS`, and the number of values the kernel knows (linux/sock_diag.h).
+    /// `SK_MEMINFO_DROPS`, and the number of values the kernel knows (`linux/sock_diag.h`).
     const DROPS: usize = 8;
     const VALUES: usize = 9;
+
+    /// Size of a socket option, in the type that system calls take.
+    #[expect(clippy::cast_possible_truncation, reason = "socket options are a few bytes")]
+    pub(in crate::receive) const fn option_len<T>() -> libc::socklen_t {
+        size_of::<T>() as libc::socklen_t
+    }
 
     pub(super) fn force_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
         let value = libc::c_int::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -210,7 +218,7 @@ mod linux {
                 libc::SOL_SOCKET,
                 libc::SO_RCVBUFFORCE,
                 (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
+                option_len::<libc::c_int>(),
             )
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -219,7 +227,7 @@ mod linux {
     /// The socket's own drop counter (Linux 4.12).
     pub(super) fn drops(socket: &Socket) -> Option<u32> {
         let mut values = [0_u32; VALUES];
-        let mut size = size_of_val(&values) as libc::socklen_t;
+        let mut size = option_len::<[u32; VALUES]>();
         // SAFETY: the kernel writes at most `size` bytes to `values`, which has that many.
         let result = unsafe {
             libc::getsockopt(

@@ -1,12 +1,14 @@
 //! With several receivers, all datagrams of one source must reach the same one, or they would lose
 //! their order. The kernel's own choice hashes ports too; this program, attached to the group of
-//! sockets, chooses by source address alone (socket(7), SO_ATTACH_REUSEPORT_CBPF).
+//! sockets, chooses by source address alone (socket(7), `SO_ATTACH_REUSEPORT_CBPF`).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::socket::option_len;
 
 /// Offset of the source address in the IPv4 header, and of its four words in the IPv6 header.
 const IPV4_SOURCE: i32 = 12;
@@ -32,7 +34,7 @@ pub(super) fn by_source(group: &[Socket]) -> io::Result<()> {
             libc::SOL_SOCKET,
             libc::SO_ATTACH_REUSEPORT_CBPF,
             (&raw const filter).cast(),
-            size_of_val(&filter) as libc::socklen_t,
+            option_len::<libc::sock_fprog>(),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

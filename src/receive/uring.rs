@@ -1,4 +1,4 @@
-//! Receiving with io_uring: one multishot request per socket, filling provided buffers.
+//! Receiving with `io_uring`: one multishot request per socket, filling provided buffers.
 //!
 //! A request lives until a completion comes without `IORING_CQE_F_MORE`. That completion is consumed
 //! like any other, then the request is made anew. The kernel ends a request when
@@ -28,7 +28,7 @@ use super::bufring::{self, BufRing};
 use super::intake::{Datagram, Intake};
 use super::pace::{IDLE, Pace, STARVED};
 use super::settings::{FeatureMask, ReceiveError};
-use super::slots::NAME;
+use super::slots::NAME_LEN;
 use super::socket::{self, Bound};
 use super::start::{Receiver, RingCounters, Stop, count};
 use crate::event::Listener;
@@ -90,7 +90,7 @@ fn build(sizes: Sizes) -> io::Result<IoUring> {
     }
 }
 
-/// Whether io_uring can be used, found out by setting up a small ring with buffers. If not: why, and
+/// Whether `io_uring` can be used, found out by setting up a small ring with buffers. If not: why, and
 /// what to do.
 pub(super) fn probe(mask: FeatureMask) -> Result<(), String> {
     if mask.no_io_uring {
@@ -206,7 +206,7 @@ impl<'a> Uring<'a> {
         // SAFETY: plain data, for which zeros are valid; the kernel reads the two lengths and finds
         // no name, no control data and no vectors to fill.
         let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        message.msg_namelen = NAME as libc::socklen_t;
+        message.msg_namelen = NAME_LEN;
         let requests = sockets
             .iter()
             .map(|bound| Request { listener: bound.listener, armed: false })

@@ -10,7 +10,7 @@
 //! that is why it takes everything from `super::sync`.
 
 use super::sync::thread::{self, Thread};
-use super::sync::{Arc, AtomicBool, Duration, Mutex, Ordering, fence, park};
+use super::sync::{Arc, AtomicBool, Duration, Mutex, Ordering, PoisonError, fence, park};
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -39,7 +39,7 @@ impl Sleeper {
     pub fn sleep(&self, timeout: Option<Duration>, mut ready: impl FnMut() -> bool) {
         // A poisoned lock means that another thread panicked, which ends the process anyway; the
         // value is a plain handle and cannot be half written.
-        *self.0.sleeper.lock().unwrap_or_else(|e| e.into_inner()) = Some(thread::current());
+        *self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
         // Release: whoever sees the flag up also sees the handle.
         self.0.sleeping.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -57,7 +57,7 @@ impl Waker {
         // The sleeper alone takes the flag down. Until it runs again it may be unparked more than
         // once, which costs a system call only the first time.
         if self.0.sleeping.load(Ordering::Acquire) {
-            let sleeper = self.0.sleeper.lock().unwrap_or_else(|e| e.into_inner());
+            let sleeper = self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(thread) = &*sleeper {
                 thread.unpark();
             }

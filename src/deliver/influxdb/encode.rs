@@ -186,3 +186,6 @@ fn raw_event(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
     }
     line.literal(&plan.members_end);
 }
+
+#[cfg(test)]
+mod tests;

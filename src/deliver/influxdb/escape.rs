@@ -6,6 +6,11 @@
 //!
 //! Sources: InfluxDB's line protocol reference; what Butler SOS writes (difference 23).
 
+#![expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches the comparisons of a whole chunk become vector instructions"
+)]
+
 use crate::deliver::json;
 use crate::deliver::line::{Escape, Line};
 

@@ -64,9 +64,9 @@ impl Encode for Encoder {
             line.bytes(b"{\"received\":\"");
             self.clock.write(received_ns, line);
             line.byte(b'"');
-            for (column, field) in event.columns() {
-                key(name(event, column), line);
-                value(event, column, field, line);
+            for (spec, field) in event.kind().layout().columns().iter().zip(event.fields()) {
+                key(name(event, spec.column), line);
+                value(event, spec.column, field, line);
             }
             derived(event, line);
             line.bytes(b"}");
@@ -76,21 +76,22 @@ impl Encode for Encoder {
 
 /// The longest line that can come out.
 fn bound(event: &Event<'_>) -> usize {
-    let text = |column| JsonText::EXPANSION * event.text(column).len();
-    let columns = event.columns().map(|(column, _)| MEMBER + text(column));
-    // The full name may repeat directory and id.
-    let user_full = text(Column::UserDirectory) + text(Column::UserId) + text(Column::UserFull);
-    columns.sum::<usize>() + user_full + DERIVED * MEMBER
+    let text = |field: &Field<'_>| match field {
+        Field::Text(text) => text.len(),
+        _ => 0,
+    };
+    let columns = event.fields().iter().map(text).sum::<usize>();
+    let user_full = event.user_full().map_or(0, |name| name.parts().map(str::len).iter().sum());
+    JsonText::EXPANSION * (columns + user_full) + MEMBER * (event.fields().len() + DERIVED)
 }
 
-fn value(event: &Event<'_>, column: Column, field: Field<'_>, line: &mut Line<'_>) {
-    let mut room = [0; NUMBER_ROOM];
+fn value(event: &Event<'_>, column: Column, field: &Field<'_>, line: &mut Line<'_>) {
     match field {
         _ if column == Column::UserFull => user_full(event, line),
         Field::Text(text) => string(text, line),
-        Field::Uuid(id) => uuid(id, line),
-        Field::Int(number) => line.bytes(json::int(number, &mut room)),
-        Field::Float(number) => line.bytes(json::float(number, &mut room)),
+        Field::Uuid(id) => uuid(id.as_ref(), line),
+        Field::Int(number) => line.bytes(json::int(*number, &mut [0; NUMBER_ROOM])),
+        Field::Float(number) => line.bytes(json::float(*number, &mut [0; NUMBER_ROOM])),
     }
 }
 
@@ -113,7 +114,7 @@ fn derived(event: &Event<'_>, line: &mut Line<'_>) {
     }
     if let Some(app) = event.context_app_id() {
         key(Column::AppId.name(), line);
-        uuid(Some(app), line);
+        uuid(Some(&app), line);
     }
 }
 
@@ -131,7 +132,7 @@ fn string(text: &str, line: &mut Line<'_>) {
     line.byte(b'"');
 }
 
-fn uuid(id: Option<Uuid>, line: &mut Line<'_>) {
+fn uuid(id: Option<&Uuid>, line: &mut Line<'_>) {
     line.byte(b'"');
     if let Some(id) = id {
         let mut text = [0; UUID_LENGTH];
@@ -204,4 +205,97 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::parse;
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    const KINDS: [bool; Kind::COUNT] = [true; Kind::COUNT];
+
+    fn encode(listener: Listener, payload: &str, ns: u64) -> String {
+        let mut scratch = Vec::new();
+        let event = parse(listener, payload.as_bytes(), &mut scratch).unwrap();
+        let mut out = BytesMut::new();
+        Encoder::new(KINDS).encode(&event, ns, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_user_event() {
+        let payload = "/qseow-proxy-session/;h;Start session;LAB;anna;AppAccess;\
+            /app/E7AF59A0-c243-480d-9571-08727551a66f;a \"b\"";
+        assert_eq!(
+            encode(Listener::UserEvents, payload, 1_709_164_799_000_000_042),
+            concat!(
+                r#"{"received":"2024-02-28T23:59:59.000000042Z","#,
+                r#""message_type":"qseow-proxy-session","host":"h","command":"Start session","#,
+                r#""user_directory":"LAB","user_id":"anna","origin":"AppAccess","#,
+                r#""context":"/app/E7AF59A0-c243-480d-9571-08727551a66f","#,
+                r#""message":"a \"b\"","user_full":"LAB\\anna","#,
+                r#""app_id":"e7af59a0-c243-480d-9571-08727551a66f"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_performance_event_without_numbers() {
+        let line = encode(Listener::LogEvents, "/qseow-qix-perf/;4;;;INFO;h", 0);
+        let json: Json = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["received"], "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(json["source"], "qseow-qix-perf");
+        assert_eq!(json["log_row"], 4);
+        assert_eq!(json["process_time"], Json::Null);
+        assert_eq!(json["handle"], -99);
+        assert_eq!(json["event_activity_source"], "user");
+        assert_eq!(json["user_full"], "");
+        assert_eq!(json.get("app_id"), Some(&Json::from("")));
+    }
+
+    #[test]
+    fn the_full_name_of_a_scheduler_event_stands_once_in_its_column() {
+        let payload = "/qseow-scheduler/;4;;;WARN;h;s;w;m;;;;LAB\\anna";
+        let line = encode(Listener::LogEvents, payload, 0);
+        assert_eq!(line.matches("user_full").count(), 1);
+        assert!(line.contains(r#""user_id":"anna","user_full":"LAB\\anna","task_name":"""#));
+    }
+
+    #[test]
+    fn the_clock_follows_jumps_in_both_directions() {
+        let mut clock = Clock::default();
+        let mut out = BytesMut::new();
+        Line::append(&mut out, 200, |line| {
+            for second in [951_868_800, 4_107_542_399, 1_709_164_800] {
+                clock.write(second * NS_PER_SECOND + 999_999_999, line);
+                line.byte(b' ');
+            }
+        });
+        let wanted: &[u8] = b"2000-03-01T00:00:00.999999999Z 2100-02-28T23:59:59.999999999Z \
+            2024-02-29T00:00:00.999999999Z \n";
+        assert_eq!(&out[..], wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_events_are_one_object_on_one_line(
+            kind in prop::sample::select(Kind::ALL.to_vec()),
+            columns in prop::collection::vec("[a\\\\\"{},:é\u{1}\n\r\t]{0,90}", 0..30),
+        ) {
+            let payload = format!("/{}/;{}", kind.name(), columns.join(";"));
+            let line = encode(kind.listener(), &payload, u64::MAX);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let json: Json = serde_json::from_str(&line).unwrap();
+            let mut scratch = Vec::new();
+            let event = parse(kind.listener(), payload.as_bytes(), &mut scratch).unwrap();
+            for (column, field) in event.columns() {
+                if let (Field::Text(text), false) = (field, column == Column::UserFull) {
+                    prop_assert_eq!(&json[name(&event, column)], text);
+                }
+            }
+        }
+    }
 }

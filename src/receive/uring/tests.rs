@@ -36,7 +36,9 @@ impl Rig {
     }
 
     fn give_back(&mut self, leases: Vec<Lease>) {
-        leases.into_iter().for_each(|lease| self.end().give_back(lease));
+        for lease in leases {
+            self.end().give_back(lease);
+        }
     }
 
     fn counts(&self) -> ReceiveCounts {
@@ -58,7 +60,7 @@ impl Default for Shape {
 
 /// Sixteen slots, of which four are lent to the kernel and twelve may be leased, nine for one
 /// listener.
-fn with_uring(shape: Shape, test: impl FnOnce(&mut Uring<'_>, &mut Rig)) {
+fn with_uring(shape: &Shape, test: impl FnOnce(&mut Uring<'_>, &mut Rig)) {
     let mut settings = Settings {
         slots: SLOTS_MIN,
         backend: BackendChoice::IoUring,
@@ -86,9 +88,9 @@ fn with_uring(shape: Shape, test: impl FnOnce(&mut Uring<'_>, &mut Rig)) {
         intake.hold_nothing_back();
     }
     let mut buffers = BufRing::new(shape.sizes.buffers).expect("buffer ring");
-    let mut ring = build(shape.sizes).expect("ring");
+    let mut kernel_ring = build(shape.sizes).expect("ring");
     let parts = Parts { intake: &mut intake, sockets: &sockets, stop: &stop, counters: &counters };
-    let mut uring = Uring::new(&mut ring, &mut buffers, parts, Pace::new(settings.gather))
+    let mut uring = Uring::new(&mut kernel_ring, &mut buffers, parts, Pace::new(settings.gather))
         .expect("io_uring set up");
     uring.min_wait &= shape.min_wait;
     test(&mut uring, &mut rig);
@@ -112,7 +114,7 @@ fn turn_until(uring: &mut Uring<'_>, rig: &Rig, count: u64) {
 
 #[test]
 fn datagrams_arrive_whole_and_in_order() {
-    with_uring(Shape::default(), |uring, rig| {
+    with_uring(&Shape::default(), |uring, rig| {
         // One fewer than the buffers lent, so that they do not run out.
         for i in 0..3_u8 {
             rig.send(&vec![i; usize::from(i) * 100 + 1]);
@@ -134,7 +136,7 @@ fn datagrams_arrive_whole_and_in_order() {
 
 #[test]
 fn an_empty_datagram_ends_the_request_which_is_made_anew() {
-    with_uring(Shape::default(), |uring, rig| {
+    with_uring(&Shape::default(), |uring, rig| {
         rig.send(b"");
         turn_until(uring, rig, 1);
         assert_eq!(rig.handle.ring_stats().rearms, 1);
@@ -149,7 +151,7 @@ fn an_empty_datagram_ends_the_request_which_is_made_anew() {
 
 #[test]
 fn running_out_of_buffers_ends_the_request_which_is_made_anew_after_replenishing() {
-    with_uring(Shape::default(), |uring, rig| {
+    with_uring(&Shape::default(), |uring, rig| {
         // Four buffers are lent; nine leases may be out.
         for i in 0..9 {
             rig.send(&[i]);
@@ -168,7 +170,7 @@ fn running_out_of_buffers_ends_the_request_which_is_made_anew_after_replenishing
 
 #[test]
 fn the_receiver_goes_on_when_no_shard_returns_anything() {
-    with_uring(Shape::default(), |uring, rig| {
+    with_uring(&Shape::default(), |uring, rig| {
         for _ in 0..50 {
             rig.send(b"flood");
         }
@@ -188,7 +190,7 @@ fn the_receiver_goes_on_when_no_shard_returns_anything() {
 
 #[test]
 fn starved_requests_wait_for_slots_to_come_back() {
-    with_uring(Shape { reserve: false, ..Shape::default() }, |uring, rig| {
+    with_uring(&Shape { reserve: false, ..Shape::default() }, |uring, rig| {
         for _ in 0..SLOTS_MIN + 4 {
             rig.send(b"more than there are slots");
         }
@@ -214,7 +216,7 @@ fn starved_requests_wait_for_slots_to_come_back() {
 #[test]
 fn a_full_completion_queue_loses_nothing() {
     let sizes = Sizes { sq: 2, cq: 2, buffers: 8 };
-    with_uring(Shape { sizes, ..Shape::default() }, |uring, rig| {
+    with_uring(&Shape { sizes, ..Shape::default() }, |uring, rig| {
         for i in 0..8 {
             rig.send(&[i]);
         }
@@ -231,11 +233,11 @@ fn a_full_completion_queue_loses_nothing() {
 
 #[test]
 fn what_is_too_long_is_dropped_with_its_true_size() {
-    with_uring(Shape::default(), |uring, rig| {
+    with_uring(&Shape::default(), |uring, rig| {
         rig.send(&[0; SIZE_MAX]);
         rig.send(&[0; SIZE_MAX + 1]);
         // Longer than a slot: the kernel cuts it and tells the true length.
-        rig.send(&[0; 60_000]);
+        rig.send(&vec![0; 60_000]);
         turn_until(uring, rig, 3);
         assert_eq!(rig.counts().handed, 1);
         assert_eq!(rig.counts().dropped.get(DropReason::Size), 2);
@@ -246,7 +248,7 @@ fn what_is_too_long_is_dropped_with_its_true_size() {
 #[test]
 fn under_load_a_turn_gathers_with_and_without_the_kernels_timer() {
     for min_wait in [true, false] {
-        with_uring(Shape { min_wait, ..Shape::default() }, |uring, rig| {
+        with_uring(&Shape { min_wait, ..Shape::default() }, |uring, rig| {
             rig.send(b"1");
             rig.send(b"2");
             turn_until(uring, rig, 2);
