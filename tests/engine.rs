@@ -225,8 +225,8 @@ fn a_port_in_use_is_an_error_that_says_what_to_do() {
             .replace("portLogEvents: 0", &format!("portLogEvents: {port}"));
         let (code, errors) = run_to_the_end(&text);
         assert_eq!(code, Some(1), "{errors}");
-        assert!(errors.contains(&format!("127.0.0.1:{port}")), "{errors}");
-        assert!(errors.contains("in use"), "{errors}");
+        assert!(errors.contains(&format!("UDP port {port} on 127.0.0.1 is in use")), "{errors}");
+        assert!(errors.contains("choose another port"), "{errors}");
     }
 }
 
