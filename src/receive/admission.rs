@@ -1,8 +1,12 @@
 //! Which datagrams become leases.
 //!
 //! A receiver that waited for a slow shard would stop taking datagrams, and the kernel would drop
-//! them unseen. So it keeps taking them and drops them itself, with a reason. The checks stand in
-//! the documented order: source address, size, rate limit, room; the first that fails is the reason.
+//! them unseen. So when there is no room it takes them all the same and drops them itself, with a
+//! reason. Before that it leaves them in the socket as long as the socket's own buffer has room: that
+//! is where a burst waits that is longer than the pool. A strict queue is full when it is full.
+//!
+//! The checks stand in the documented order: source address, size, rate limit, room; the first that
+//! fails is the reason.
 
 use std::array;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -80,6 +84,9 @@ pub(super) struct Admission {
     leased_max: usize,
     /// Leases that may be out for one listener: a log flood must leave room for user events.
     leased_by_one_max: usize,
+    /// Leases left below which datagrams had better wait in the socket: a turn brings an eighth of
+    /// the pool and a little more, and the share of the other listener is three sixteenths.
+    short_below: usize,
 }
 
 impl Admission {
@@ -100,6 +107,7 @@ impl Admission {
             }),
             leased_max,
             leased_by_one_max: leased_max - leased_max.div_ceil(4),
+            short_below: settings.slots * 5 / 32,
         }
     }
 
@@ -142,6 +150,15 @@ impl Admission {
             return Err(DropReason::QueueFull);
         }
         Ok(())
+    }
+
+    /// Whether a listener has too little room for what a turn may bring, and more had better wait in
+    /// its socket.
+    pub(super) fn is_short(&self, listener: Listener, pool: &Pool) -> bool {
+        let limit = &self.limits[listener as usize];
+        let left = self.leased_max.saturating_sub(pool.leased_total());
+        let left_for_it = self.leased_by_one_max.saturating_sub(pool.leased(listener));
+        limit.queued_max == usize::MAX && left.min(left_for_it) < self.short_below
     }
 
     /// How many datagrams there is room for, whatever their listener.
@@ -201,6 +218,18 @@ mod tests {
         assert_eq!(other, (SLOTS * 3 / 16, DropReason::QueueFull));
         assert_eq!(pool.len() - pool.leased_total(), SLOTS / 4);
         assert_eq!(admission.room(&pool), 0);
+    }
+
+    #[test]
+    fn a_flood_is_held_back_in_its_socket_and_the_other_listener_is_not() {
+        let admission = Admission::new(&settings(false), 0);
+        let mut pool = Pool::new(SLOTS, 100).expect("mapping");
+        assert!(!admission.is_short(Listener::LogEvents, &pool));
+        fill(&admission, &mut pool, Listener::LogEvents);
+        assert!(admission.is_short(Listener::LogEvents, &pool));
+        assert!(!admission.is_short(Listener::UserEvents, &pool));
+        let strict = Admission::new(&settings(true), 0);
+        assert!(!strict.is_short(Listener::LogEvents, &pool), "a strict queue drops");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::admission::{Admission, Levels};
 use super::clock::Stamps;
 use super::handoff::{Handed, ReceiverEnd};
 use super::slots::{PAYLOAD_MAX, Pool};
+use super::socket::Bound;
 use crate::event::Listener;
 use crate::observe::health::Beat;
 use crate::observe::ledger::{DropReason, Ledger, ReceiveCounts};
@@ -105,6 +106,12 @@ impl Intake {
             end.take_back(&mut self.pool);
         }
         self.publish_levels();
+    }
+
+    /// Whether the datagrams of a socket had better wait in it: there is little room in the pool, and
+    /// more in the socket.
+    pub(super) fn holds(&self, bound: &Bound) -> bool {
+        self.admission.is_short(bound.listener, &self.pool) && !bound.is_filling()
     }
 
     /// How many datagrams admission would not refuse for want of room.

@@ -188,8 +188,13 @@ async fn receive(
             return Ok(deadline);
         }
         intake.start_turn();
+        let mut held = false;
         for bound in sockets {
             for _ in 0..turn_max.div_ceil(batch.capacity() * sockets.len()) {
+                if intake.holds(bound) {
+                    held = true;
+                    break;
+                }
                 count(&counters.enters);
                 let limit = batch.capacity();
                 if batch.receive(bound, intake, limit, Intake::admit)? < limit {
@@ -199,7 +204,7 @@ async fn receive(
         }
         let received = intake.publish();
         pace.after_wait(received, now);
-        if received == 0 && intake.pool().is_empty() {
+        if held || (received == 0 && intake.pool().is_empty()) {
             count(&counters.starved);
             thread::sleep(STARVED);
         } else if received == 0

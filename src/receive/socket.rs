@@ -17,6 +17,25 @@ pub(super) struct Bound {
     pub(super) address: SocketAddr,
 }
 
+impl Bound {
+    /// Whether the socket's own buffer has little room left: three quarters of it are used, or the
+    /// system does not tell.
+    pub(super) fn is_filling(&self) -> bool {
+        memory(&self.socket).is_none_or(|memory| memory.used / 3 >= memory.size / 4)
+    }
+}
+
+/// What the kernel tells about a socket's buffer.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    /// Bytes used, as the kernel accounts for them.
+    used: u32,
+    /// Bytes that may be used.
+    size: u32,
+    /// Datagrams dropped since the socket was opened; wraps.
+    drops: u32,
+}
+
 /// Binds every address of every listener, once per receiver. The outer vector is per receiver.
 pub(super) fn bind(settings: &Settings, receivers: usize) -> Result<Vec<Vec<Bound>>, ReceiveError> {
     let mut bound: Vec<Vec<Bound>> = (0..receivers).map(|_| Vec::new()).collect();
@@ -162,9 +181,9 @@ impl KernelDrops {
         let sockets = watched.iter_mut().filter(|socket| socket.listener == listener);
         sockets
             .map(|socket| {
-                if let Some(now) = drops(&socket.socket) {
-                    socket.total += u64::from(now.wrapping_sub(socket.last));
-                    socket.last = now;
+                if let Some(Memory { drops, .. }) = memory(&socket.socket) {
+                    socket.total += u64::from(drops.wrapping_sub(socket.last));
+                    socket.last = drops;
                 }
                 socket.total
             })
@@ -184,22 +203,25 @@ impl KernelDrops {
 }
 
 #[cfg(target_os = "linux")]
-use linux::drops;
+use linux::memory;
 #[cfg(target_os = "linux")]
 pub(super) use linux::option_len;
 
 #[cfg(not(target_os = "linux"))]
-fn drops(_socket: &Socket) -> Option<u32> {
+fn memory(_socket: &Socket) -> Option<Memory> {
     None
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Socket, io};
+    use super::{Memory, Socket, io};
     use socket2::SockFilter;
     use std::os::fd::AsRawFd;
 
-    /// `SK_MEMINFO_DROPS`, and the number of values the kernel knows (`linux/sock_diag.h`).
+    /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_RCVBUF`, `SK_MEMINFO_DROPS` and the number of values
+    /// that the kernel knows (`linux/sock_diag.h`).
+    const USED: usize = 0;
+    const SIZE: usize = 1;
     const DROPS: usize = 8;
     const VALUES: usize = 9;
 
@@ -224,8 +246,8 @@ mod linux {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// The socket's own drop counter (Linux 4.12).
-    pub(super) fn drops(socket: &Socket) -> Option<u32> {
+    /// The socket's own counters (Linux 4.12).
+    pub(super) fn memory(socket: &Socket) -> Option<Memory> {
         let mut values = [0_u32; VALUES];
         let mut size = option_len::<[u32; VALUES]>();
         // SAFETY: the kernel writes at most `size` bytes to `values`, which has that many.
@@ -238,7 +260,9 @@ mod linux {
                 &raw mut size,
             )
         };
-        (result == 0 && size as usize > DROPS * size_of::<u32>()).then_some(values[DROPS])
+        let complete = result == 0 && size as usize > DROPS * size_of::<u32>();
+        let [used, size, drops] = [values[USED], values[SIZE], values[DROPS]];
+        complete.then_some(Memory { used, size, drops })
     }
 
     /// A filter that keeps zero bytes of every datagram, which drops it.

@@ -9,6 +9,10 @@
 //! * an empty datagram came, which the kernel takes for an end of file;
 //! * something failed.
 //!
+//! When the shards fall so far behind that there is little room left, the request of the socket is
+//! cancelled and its datagrams wait in the socket, until there is room again or the
+//! socket's buffer fills up too.
+//!
 //! When every slot is out, requests stay unmade until slots come back. Admission holds a quarter of
 //! the pool back from leases, and no more than that is lent to the kernel, so a receiver gets there
 //! only if that reserve was misjudged.
@@ -164,6 +168,8 @@ struct Parts<'a> {
 struct Request {
     listener: Listener,
     armed: bool,
+    /// Not to be made for now: its datagrams wait in the socket.
+    held: bool,
 }
 
 /// The loop of one receiver.
@@ -173,6 +179,7 @@ struct Uring<'a> {
     cq: CompletionQueue<'a>,
     buffers: &'a mut BufRing,
     intake: &'a mut Intake,
+    sockets: &'a [Bound],
     /// What the requests were made with: the kernel copies it, and answers are read by it.
     message: Box<libc::msghdr>,
     /// In the order of the registered files.
@@ -209,7 +216,7 @@ impl<'a> Uring<'a> {
         message.msg_namelen = NAME_LEN;
         let requests = sockets
             .iter()
-            .map(|bound| Request { listener: bound.listener, armed: false })
+            .map(|bound| Request { listener: bound.listener, armed: false, held: false })
             .collect();
         let mut uring = Self {
             submitter,
@@ -217,6 +224,7 @@ impl<'a> Uring<'a> {
             cq,
             buffers,
             intake,
+            sockets,
             message,
             requests,
             pace,
@@ -248,12 +256,14 @@ impl<'a> Uring<'a> {
         let received = self.intake.publish();
         self.pace.after_wait(received, now);
         self.replenish();
+        self.hold()?;
         self.arm();
         Ok(())
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let timeout = if self.buffers.posted() == 0 { STARVED } else { IDLE };
+        let paused = self.buffers.posted() == 0 || self.requests.iter().any(|r| r.held);
+        let timeout = if paused { STARVED } else { IDLE };
         match self.pace.gather() {
             None => self.enter(1, Duration::ZERO, timeout),
             // The kernel comes back after `gather` if there is anything by then, else with the first
@@ -392,6 +402,19 @@ impl<'a> Uring<'a> {
         }
     }
 
+    /// Decides which sockets' datagrams are to wait, and cancels their requests.
+    fn hold(&mut self) -> io::Result<()> {
+        for index in 0..self.requests.len() {
+            let held = self.intake.holds(&self.sockets[index]);
+            self.requests[index].held = held;
+            if held && self.requests[index].armed {
+                count(&self.counters.starved);
+                self.cancel(CancelBuilder::user_data(index as u64))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the requests that have ended anew, unless they would end at once for want of buffers.
     fn arm(&mut self) {
         if self.buffers.posted() == 0 {
@@ -399,7 +422,9 @@ impl<'a> Uring<'a> {
         }
         // Learns what the kernel has consumed, so that there is room for every request.
         self.sq.sync();
-        for (index, request) in self.requests.iter_mut().enumerate().filter(|(_, r)| !r.armed) {
+        for (index, request) in
+            self.requests.iter_mut().enumerate().filter(|(_, r)| !r.armed && !r.held)
+        {
             let file = Fixed(u32::try_from(index).unwrap_or(u32::MAX));
             let receive = opcode::RecvMsgMulti::new(file, &raw const *self.message, bufring::GROUP)
                 .flags(libc::MSG_TRUNC as u32)
@@ -427,13 +452,14 @@ impl<'a> Uring<'a> {
                 self.intake.pool_mut().reclaim();
                 return Ok(());
             }
-            self.cancel()?;
+            self.cancel(CancelBuilder::any())?;
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "receive requests that cannot be cancelled"))
     }
 
-    fn cancel(&mut self) -> io::Result<()> {
-        match self.submitter.register_sync_cancel(None, CancelBuilder::any()) {
+    /// Cancels requests; each still brings a last completion. That there is none is as well.
+    fn cancel(&mut self, which: CancelBuilder) -> io::Result<()> {
+        match self.submitter.register_sync_cancel(None, which) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
             _ => Ok(()),
         }
@@ -451,7 +477,9 @@ impl Drop for Uring<'_> {
     /// After an error or a panic. If the kernel cannot be made to let go of the slots, they are
     /// never unmapped.
     fn drop(&mut self) {
-        if self.registered && (self.cancel().is_err() || self.unregister().is_err()) {
+        if self.registered
+            && (self.cancel(CancelBuilder::any()).is_err() || self.unregister().is_err())
+        {
             std::mem::forget(Arc::clone(self.intake.pool().slots()));
         }
     }
