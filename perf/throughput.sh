@@ -54,7 +54,7 @@ stats() { curl --silent --fail "http://127.0.0.1:$http_port/api/stats"; }
 # User and system time of all threads, in ticks; fields 14 and 15, counted after the name.
 ticks() { sed 's/.*) //' "/proc/$engine/stat" | cut -d' ' -f12,13; }
 # Nanoseconds on a CPU, of all threads; finer than ticks, without the distinction.
-cpu_ns() { cat /proc/"$engine"/task/*/schedstat | awk '{ ns += $1 } END { printf "%d", ns }'; }
+cpu_ns() { cat /proc/"$engine"/task/*/schedstat | awk '{ ns += $1 } END { printf "%.0f", ns }'; }
 send() { # send SECONDS
     "$bin/ringside" send --to "127.0.0.1:$log_port" --mix benchmark --rate "$rate" --for "$1" \
         --sources "$sources" --json 2>>"$work/send.log"

@@ -134,9 +134,10 @@ pub struct Ringside {
     pub directory: tempfile::TempDir,
 }
 
-/// The path of the program under test.
+/// The path of the program under test: `RINGSIDE_BINARY`, or the one that cargo built with the tests.
 pub fn binary() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_ringside"))
+    std::env::var_os("RINGSIDE_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_ringside").into(), PathBuf::from)
 }
 
 impl Ringside {
