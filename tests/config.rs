@@ -363,3 +363,16 @@ fn the_documentation_lists_every_key() {
         assert!(text == expected, "run RINGSIDE_UPDATE_DOCS=1 cargo test --test config");
     }
 }
+
+#[test]
+fn the_settings_in_effect_are_a_file_of_their_own_without_secrets() {
+    let file = fs::read_to_string("tests/config/butler-sos-v1.yaml").expect("the file");
+    let config = ringside::config::parse(&file, "v1.yaml").expect("valid").config;
+    let shown = config.to_yaml();
+    assert!(!shown.contains("mytoken") && !shown.contains("NRKEY"), "{shown}");
+    assert!(shown.contains("'***'"), "{shown}");
+    let again = ringside::config::parse(&shown, "shown.yaml").expect("valid").config;
+    assert_eq!(again.to_yaml(), shown, "showing and reading change nothing");
+    assert_eq!(again.log_events, config.log_events);
+    assert_eq!(again.ringside, config.ringside);
+}

@@ -47,6 +47,7 @@ impl Destination {
                 host: "127.0.0.1".into(),
                 port: server.port(),
                 target,
+                connect_timeout: Duration::from_secs(5),
                 timeout: TIMEOUT_DEFAULT,
                 gzip: Gzip::Auto,
             },

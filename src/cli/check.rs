@@ -14,6 +14,9 @@ pub struct CheckArgs {
     /// Configuration file
     #[arg(short = 'c', long = "configfile", value_name = "FILE")]
     configfile: PathBuf,
+    /// Print the settings in effect, those that the file leaves out included, as YAML; secrets as ***
+    #[arg(long)]
+    show: bool,
 }
 
 /// Checks the file, prints what is found; returns the exit code.
@@ -33,6 +36,9 @@ pub fn check(args: &CheckArgs) -> u8 {
         eprintln!("error: {error}");
         return EXIT_USAGE;
     }
-    println!("{}: the configuration is right", args.configfile.display());
+    if args.show {
+        print!("{}", loaded.config.to_yaml());
+    }
+    eprintln!("{}: the configuration is right", args.configfile.display());
     EXIT_OK
 }

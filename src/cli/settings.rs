@@ -231,6 +231,7 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
         host: influxdb.host.clone(),
         port: influxdb.port,
         target,
+        connect_timeout: extra.connect_timeout.duration(),
         timeout,
         gzip: match extra.gzip {
             Gzip::Auto => influxdb::Gzip::Auto,

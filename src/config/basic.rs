@@ -196,9 +196,9 @@ section! {
         /// Port to listen on.
         port: u16 = 9842 => LISTEN_PORTS;
         /// Address for the metrics of the process.
-        node_metrics_host: String = "0.0.0.0".to_owned() => Filled;
+        node_metrics_host: String = "0.0.0.0".to_owned() => Filled, later;
         /// Port for the metrics of the process.
-        node_metrics_port: u16 = 9001 => LISTEN_PORTS;
+        node_metrics_port: u16 = 9001 => LISTEN_PORTS, later;
     }
 }
 

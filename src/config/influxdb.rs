@@ -41,7 +41,7 @@ section! {
         port: u16 = 8086 => REMOTE_PORTS;
         /// Version of the server.
         version: InfluxdbVersion = InfluxdbVersion::V3;
-        /// Points in one request.
+        /// Points in one batch. While a backlog exists, batches are joined to requests of up to 4 MiB.
         max_batch_size: u32 = 1000 => 1..=10_000;
         /// For version 3.
         v3_config: Option<V3Config> = None;

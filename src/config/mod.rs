@@ -29,7 +29,7 @@ mod udp;
 mod user_events;
 mod values;
 
-use std::{fs::File, io::Read as _, path::Path as FilePath};
+use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path as FilePath};
 
 use serde::Deserialize;
 
@@ -119,9 +119,9 @@ section! {
         /// Names of apps.
         app_names: AppNames = off(), later;
         /// Metrics for Prometheus.
-        prometheus: Prometheus = off(), later;
+        prometheus: Prometheus = off();
         /// Health for container platforms.
-        docker_health_check: DockerHealthCheck = off(), later;
+        docker_health_check: DockerHealthCheck = off();
         /// A web page with the configuration.
         config_visualisation: ConfigVisualisation = off(), later;
         /// Requests that say that the process lives.
@@ -152,6 +152,14 @@ impl Config {
     #[must_use]
     pub fn user_listener(&self) -> Option<Listener<'_>> {
         self.user_events.enable.then(|| (&self.user_events.udp_server_config).into())
+    }
+
+    /// The settings in effect as a file of their own, with `***` for secrets.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        let root = BTreeMap::from([(ROOT, self)]);
+        // Every setting is a number, a text, a list or a map with texts as keys.
+        serde_yaml::to_string(&root).unwrap_or_else(|error| format!("# {error}\n"))
     }
 
     /// The listener for log events, when it is on.

@@ -138,8 +138,8 @@ choice! {
     pub enum SpoolOrder {
         /// New events; old ones in between.
         FreshFirst = "freshFirst",
-        /// Old events.
-        OldestFirst = "oldestFirst",
+        /// Old events, so that the order is kept.
+        Strict = "strict",
     }
 }
 
@@ -199,7 +199,7 @@ section! {
         /// Speaks https.
         https: bool = false;
         /// Longest wait for a connection.
-        connect_timeout: Millis = Millis::seconds(5) => TIMEOUT, later;
+        connect_timeout: Millis = Millis::seconds(5) => TIMEOUT;
         /// Longest wait for the answer to a request; for version 3 `v3Config.writeTimeout` when missing.
         timeout: Option<Millis> = None => IfGiven(TIMEOUT);
         /// Compresses requests.

@@ -296,7 +296,7 @@ macro_rules! section {
         )*}
     ) => {
         $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+        #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {$(
             $(#[doc = $doc])+
@@ -329,7 +329,7 @@ macro_rules! section {
         )*}
     ) => {
         $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+        #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
         #[serde(rename_all = "camelCase")]
         pub struct $name {$(
             $(#[doc = $doc])+
@@ -458,6 +458,12 @@ macro_rules! choice {
                 )+
                 let words = Self::WORDS.join(", ");
                 Err(format!("`{word}` is not one of the choices\nuse one of: {words}"))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.as_str())
             }
         }
 

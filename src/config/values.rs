@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
@@ -213,6 +213,27 @@ impl<'de> Deserialize<'de> for Threads {
     }
 }
 
+/// Written as they are shown, which is how they are read.
+macro_rules! written_as_shown {
+    ($($type:ty),+) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )+};
+}
+written_as_shown!(Millis, ByteSize);
+
+impl Serialize for Threads {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.collect_str(self),
+            Self::Fixed(threads) => serializer.serialize_u16(*threads),
+        }
+    }
+}
+
 plain! {
     Millis: "time", |value| value.to_string();
     ByteSize: "size", |value| value.to_string();
@@ -221,7 +242,7 @@ plain! {
 
 /// A section that has a switch and nothing else. `DEFAULT` is what the section means when it is there
 /// but does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Toggle<const DEFAULT: bool> {
     /// On or off.
     pub enable: bool,
@@ -272,7 +293,7 @@ section! {
 
 /// The id of an object in an app. Written as text or, as in the template, as `objectId: ID`
 /// (difference 31).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ObjectId(pub String);
 
 impl<'de> Deserialize<'de> for ObjectId {
@@ -317,6 +338,12 @@ pub struct LeftAlone;
 impl<'de> Deserialize<'de> for LeftAlone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Serialize for LeftAlone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("left to Butler SOS")
     }
 }
 

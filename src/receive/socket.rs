@@ -18,10 +18,11 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Whether the socket's own buffer has little room left: three quarters of it are used, or the
-    /// system does not tell.
+    /// Whether the socket's own buffer has little room left: less than a sixteenth, or the system
+    /// does not tell. Of 32 MiB that is what 300 000 datagrams a second fill in 10 ms, ten times as
+    /// long as a receiver looks away.
     pub(super) fn is_filling(&self) -> bool {
-        memory(&self.socket).is_none_or(|memory| memory.used / 3 >= memory.size / 4)
+        memory(&self.socket).is_none_or(|memory| memory.used / 15 >= memory.size / 16)
     }
 }
 

@@ -27,9 +27,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::answer::Answer;
 use super::{InfluxError, InfluxSettings, Target};
 
-/// A connection that is not up by then will not come up within a request's time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Below InfluxDB's and common proxies' own limits, so that a request rarely meets a connection that
 /// is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,7 +59,7 @@ impl Http {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls(settings.https).map_err(InfluxError::Certificates)?)
             .https_or_http()

@@ -62,6 +62,8 @@ pub struct InfluxSettings {
     pub port: u16,
     /// Database or bucket, and credentials.
     pub target: Target,
+    /// An attempt to connect that takes longer has failed.
+    pub connect_timeout: Duration,
     /// A request that takes longer has failed.
     pub timeout: Duration,
     /// When bodies are compressed.

@@ -50,6 +50,7 @@ fn settings(target: Target, port: u16) -> InfluxSettings {
         host: "127.0.0.1".into(),
         port,
         target,
+        connect_timeout: Duration::from_secs(5),
         timeout: TIMEOUT_DEFAULT,
         gzip: Gzip::Auto,
     }
