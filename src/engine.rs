@@ -28,7 +28,7 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{self, BackendKind, Handle, Receivers};
+use crate::receive::{self, BackendKind, Handle, Receivers, RingStats};
 use crate::rules::EnabledKinds;
 use crate::shard::{self, Output, Shard};
 
@@ -345,6 +345,21 @@ struct Kernel(Arc<Handle>);
 impl Sockets for Kernel {
     fn kernel_dropped(&self, listener: Listener) -> u64 {
         self.0.kernel_drops(listener)
+    }
+
+    fn backpressure(&self, listener: Listener) -> bool {
+        self.0.backpressure(listener)
+    }
+
+    fn receive_events(&self) -> Vec<(&'static str, u64)> {
+        let RingStats { enters, rearms, starved, overflow, errors } = self.0.ring_stats();
+        vec![
+            ("calls", enters),
+            ("rearms", rearms),
+            ("pauses", starved),
+            ("overflow", overflow),
+            ("errors", errors),
+        ]
     }
 
     fn buffer_bytes(&self, listener: Listener) -> u64 {

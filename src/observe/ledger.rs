@@ -74,7 +74,8 @@ reasons! {
         Size = "size",
         /// Over `rateLimit.maxMessagesPerMinute`.
         RateLimit = "rate_limit",
-        /// The buffer pool ran short, or the queue is full and `queue.strict` is on.
+        /// The buffer pool ran short and the socket's buffer filled up too, or the queue is full and
+        /// `queue.strict` is on.
         QueueFull = "queue_full",
         /// Still queued when `shutdownTimeout` had passed.
         Shutdown = "shutdown",

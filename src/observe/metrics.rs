@@ -129,7 +129,7 @@ pub static FAMILIES: &[Family] = &[
         name: "ringside_upstream_lost_estimate_total",
         kind: Counter,
         labels: &["listener"],
-        help: "Events lost between Sense and the socket, estimated from gaps in row numbers.",
+        help: "Events lost between Sense and the socket, by gaps in row numbers; not yet measured.",
         samples: |stats, _, out| listeners(stats, out, |listener| listener.upstream_lost_estimate),
     },
     Family {
@@ -138,6 +138,24 @@ pub static FAMILIES: &[Family] = &[
         labels: &["listener"],
         help: "Datagrams handed to shards and not yet read.",
         samples: |stats, _, out| listeners(stats, out, |listener| listener.counts.queued),
+    },
+    Family {
+        name: "ringside_queue_backpressure",
+        kind: Gauge,
+        labels: &["listener"],
+        help: "1 while the queue is above its backpressureThreshold, else 0.",
+        samples: |stats, _, out| listeners(stats, out, |listener| listener.backpressure.into()),
+    },
+    Family {
+        name: "ringside_receive_events_total",
+        kind: Counter,
+        labels: &["event"],
+        help: "What the receivers did: system calls, requests made anew, pauses, errors.",
+        samples: |stats, _, out| {
+            for (event, count) in &stats.receive.0 {
+                out.add(&[event], *count);
+            }
+        },
     },
     Family {
         name: "ringside_listener_bound",

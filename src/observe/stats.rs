@@ -22,6 +22,12 @@ pub trait Sockets: fmt::Debug + Send + Sync {
 
     /// Size of the listener's receive buffers as the kernel granted it, over all its sockets.
     fn buffer_bytes(&self, listener: Listener) -> u64;
+
+    /// Whether the listener's queue is above its `backpressureThreshold`.
+    fn backpressure(&self, listener: Listener) -> bool;
+
+    /// What the receivers did, by name: calls, requests made anew, pauses, completions lost, errors.
+    fn receive_events(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// Everything that the endpoints read. Shared by the engine and the console.
@@ -66,6 +72,8 @@ pub struct Stats {
     pub backend: &'static str,
     /// What `/health` says.
     pub healthy: bool,
+    /// What the receivers did, all together.
+    pub receive: Named<&'static str, u64>,
     /// Both listeners, whether in use or not.
     pub listeners: Named<&'static str, ListenerStats>,
     /// The enabled destinations.
@@ -91,6 +99,8 @@ pub struct ListenerStats {
     pub upstream_lost_estimate: u64,
     /// Accepted events per message type.
     pub accepted_by_source: Named<&'static str, u64>,
+    /// Whether the queue is above its `backpressureThreshold`.
+    pub backpressure: bool,
     /// Granted receive buffer.
     pub socket_buffer_bytes: u64,
     /// Where it is bound; `null` when it is not.
@@ -174,6 +184,7 @@ impl Stats {
             uptime_s: seconds(uptime),
             backend: state.backend,
             healthy: report.healthy(),
+            receive: Named(state.sockets.receive_events()),
             listeners: Named(listeners.collect()),
             destinations: Named(destinations.collect()),
             latency: Named(latency.into()),
@@ -197,6 +208,7 @@ impl ListenerStats {
             // Nothing watches the row numbers yet.
             upstream_lost_estimate: 0,
             accepted_by_source: Named(by_source),
+            backpressure: state.sockets.backpressure(listener),
             socket_buffer_bytes: state.sockets.buffer_bytes(listener),
             address,
         }
@@ -279,6 +291,12 @@ pub(super) mod tests {
         fn buffer_bytes(&self, _: Listener) -> u64 {
             67_108_864
         }
+        fn backpressure(&self, listener: Listener) -> bool {
+            listener == Listener::LogEvents
+        }
+        fn receive_events(&self) -> Vec<(&'static str, u64)> {
+            vec![("calls", 7)]
+        }
     }
 
     /// The wall clock of the tests.
@@ -348,7 +366,7 @@ pub(super) mod tests {
         assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(value["uptime_s"], 60.0);
         assert_eq!(value["backend"], "io_uring");
-        let beside = ["accepted_by_source", "socket_buffer_bytes", "address"];
+        let beside = ["accepted_by_source", "backpressure", "socket_buffer_bytes", "address"];
         let user = &value["listeners"]["user_events"];
         assert_eq!(
             without(user.clone(), &beside),
