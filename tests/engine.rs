@@ -29,6 +29,7 @@ on_each_backend! {
     an_event_arrives_within_the_flush_interval,
     sigterm_drains,
     unsent_events_are_counted_at_shutdown,
+    without_a_destination_events_are_unrouted,
 }
 
 fn config(sink: &Sink, backend: &'static str) -> Config {
@@ -180,6 +181,15 @@ fn unsent_events_are_counted_at_shutdown(backend: &'static str) {
     assert!(ringside.log().contains("shutdown=10"), "{}", ringside.log());
 }
 
+fn without_a_destination_events_are_unrouted(backend: &'static str) {
+    let mut ringside = Ringside::start(&Config { backend, ..Config::default() });
+    send_all(ringside.log_events, [proxy_event("for nobody")]);
+    let stats = ringside
+        .wait_stats("one event", |stats| number(stats, "/listeners/log_events/parsed") == 1);
+    assert_eq!(number(&stats, "/listeners/log_events/unrouted"), 1);
+    assert!(ringside.stop().success(), "{}", ringside.log());
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let sink = Sink::answering(|_| Reply::status(503));
@@ -265,6 +275,51 @@ fn ndjson_to_a_file() {
     assert_eq!(events.len(), 2);
     assert!(events.iter().any(|event| event["message"] == "Grüße; \"quoted\""), "{text}");
     assert!(events.iter().any(|event| event["user_id"] == "goran"), "{text}");
+}
+
+#[test]
+fn ndjson_to_standard_output() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("ringside.yaml");
+    let config = Config::default()
+        .ringside("flushInterval: 10ms")
+        .ringside("ndjson: { enable: true, path: '-' }");
+    std::fs::write(&file, config.text()).expect("write the configuration");
+    let output = std::fs::File::create(directory.path().join("out")).expect("a file");
+    let mut command = Command::new(binary());
+    command.arg("run").arg("-c").arg(&file);
+    let mut ringside = Ringside::spawn_into(command, directory, output.into());
+    send_all(ringside.log_events, [proxy_event("to stdout")]);
+    ringside.wait_stats("one event", |stats| number(stats, "/destinations/ndjson/delivered") == 1);
+    assert!(ringside.stop().success());
+    let text = std::fs::read_to_string(ringside.directory.path().join("out")).expect("the output");
+    let event: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+    assert_eq!(event["message"], "to stdout");
+}
+
+#[test]
+fn metrics_and_health_have_ports_of_their_own_when_the_file_says_so() {
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound").port()
+    };
+    let (metrics, health) = (free(), free());
+    let text = Config::default().text().replace(
+        "  ringside:\n",
+        &format!(
+            "  prometheus: {{ enable: true, host: 127.0.0.1, port: {metrics} }}\n  \
+             dockerHealthCheck: {{ enable: true, port: {health} }}\n  ringside:\n"
+        ),
+    );
+    let mut ringside = Ringside::start_with(&text, &[]);
+    assert!(!ringside.log().contains("prometheus"), "nothing to warn about: {}", ringside.log());
+    let get = |port, path| support::http_get(SocketAddr::from(([127, 0, 0, 1], port)), path);
+    let (status, body) = get(metrics, "/metrics");
+    assert_eq!(status, 200);
+    assert!(body.contains("ringside_datagrams_received_total"), "{body}");
+    assert_eq!(get(health, "/health").0, 200);
+    assert_eq!(get(metrics, "/api/stats").0, 404, "only what it is for");
+    assert!(ringside.stop().success());
 }
 
 #[test]

@@ -291,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn each_failure_to_bind_says_what_to_do() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 514));
+        for (kind, text, advice) in [
+            (io::ErrorKind::AddrInUse, "in use", "stop the other program"),
+            (io::ErrorKind::AddrNotAvailable, "192.0.2.1", "address"),
+            (io::ErrorKind::PermissionDenied, "514", "CAP_NET_BIND_SERVICE"),
+        ] {
+            let shown = explain(Listener::LogEvents, address, kind.into()).to_string();
+            assert!(shown.contains(text) && shown.contains(advice), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_closed_door_counts_what_comes_after() {
         let socket = loopback();
         let address = local_address(&socket).expect("address");

@@ -45,7 +45,8 @@ pub struct RingStats {
     pub enters: u64,
     /// Times a receive request had ended and was made anew.
     pub rearms: u64,
-    /// Times every slot was out and receiving paused.
+    /// Times receiving paused: the pool was short and datagrams waited in the socket, or every slot
+    /// was out.
     pub starved: u64,
     /// Completions that the kernel lost for want of memory.
     pub overflow: u64,

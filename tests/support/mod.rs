@@ -157,9 +157,14 @@ impl Ringside {
     }
 
     /// Starts a command that prints a `ready` line.
-    pub fn spawn(mut command: Command, directory: tempfile::TempDir) -> Self {
+    pub fn spawn(command: Command, directory: tempfile::TempDir) -> Self {
+        Self::spawn_into(command, directory, Stdio::null())
+    }
+
+    /// The same, with its standard output going somewhere.
+    pub fn spawn_into(mut command: Command, directory: tempfile::TempDir, output: Stdio) -> Self {
         command.current_dir(directory.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start ringside");
         let stderr = child.stderr.take().expect("piped");
         let (sender, lines) = channel();
