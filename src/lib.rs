@@ -8,7 +8,7 @@
 //!       │ UDP 9997 user events · UDP 9996 log events
 //!       ▼
 //!  receive    io_uring multishot recvmsg fills a slot of the buffer pool     [thread rx-N]
-//!             admit: source address → size → rate limit → room in the pool
+//!             admit: size → room in the pool (source address and rate limit: not yet)
 //!       │ lease (slot, length, source, receive time)     SPSC ring, one per (rx, shard)
 //!       ▼
 //!  shard      event  = borrowed view of the slot                             [thread shard-N]
@@ -38,6 +38,7 @@
 //! | [`engine`] | starts the threads, watches them, drains them |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
 //! | [`cli`] | the commands |
+//! | [`secret`] | text that must not be shown |
 //!
 //! Imports point one way: `event` knows nobody, `deliver` knows `event`, `shard` knows both, and only
 //! `cli` knows the whole configuration.
@@ -56,5 +57,6 @@ pub mod event;
 pub mod observe;
 pub mod receive;
 pub mod rules;
+pub mod secret;
 pub mod shard;
 pub mod synthetic;

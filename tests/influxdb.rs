@@ -12,10 +12,9 @@ use influxd::Influxd;
 use ringside::deliver::batch::{self, Batch, BatchReceiver, BatchSender};
 use ringside::deliver::clock::SystemClock;
 use ringside::deliver::dispatch::{self, Settings};
-use ringside::deliver::influxdb::{
-    Gzip, InfluxSettings, InfluxTransport, Secret, TIMEOUT_DEFAULT, Target,
-};
+use ringside::deliver::influxdb::{Gzip, InfluxSettings, InfluxTransport, TIMEOUT_DEFAULT, Target};
 use ringside::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
+use ringside::secret::Secret;
 
 const DATABASE: &str = "sense \"ops\"";
 
@@ -56,7 +55,7 @@ impl Destination {
 
     fn log_in(mut self, user: &str, password: &str) -> Self {
         let Target::V1 { credentials, .. } = &mut self.settings.target else { unreachable!() };
-        *credentials = Some((user.into(), Secret::new(password)));
+        *credentials = Some((user.into(), Secret::from(password)));
         self
     }
 

@@ -205,7 +205,6 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
     let v1 = influxdb.v1_config.clone().unwrap_or_default();
     let v2 = influxdb.v2_config.clone().unwrap_or_default();
     let v3 = influxdb.v3_config.clone().unwrap_or_default();
-    let secret = |secret: &crate::config::Secret| influxdb::Secret::new(secret.expose());
     let timeout = match (extra.timeout, influxdb.version) {
         (Some(timeout), _) => timeout.duration(),
         (None, InfluxdbVersion::V3) => v3.write_timeout.duration(),
@@ -215,16 +214,16 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
         InfluxdbVersion::V1 => Target::V1 {
             database: v1.db_name,
             retention_policy: Some((v1.retention_policy.name, v1.retention_policy.duration)),
-            credentials: v1.auth.enable.then(|| (v1.auth.username, secret(&v1.auth.password))),
+            credentials: v1.auth.enable.then(|| (v1.auth.username, v1.auth.password)),
         },
         InfluxdbVersion::V2 => Target::V2 {
             organisation: v2.org,
             bucket: v2.bucket,
             description: v2.description,
             retention: v2.retention_duration,
-            token: secret(&v2.token),
+            token: v2.token,
         },
-        InfluxdbVersion::V3 => Target::V3 { database: v3.database, token: secret(&v3.token) },
+        InfluxdbVersion::V3 => Target::V3 { database: v3.database, token: v3.token },
     };
     InfluxSettings {
         https: extra.https,

@@ -23,7 +23,6 @@ mod mqtt;
 mod new_relic;
 mod reader;
 mod ringside;
-mod secret;
 mod setting;
 mod udp;
 mod user_events;
@@ -32,6 +31,8 @@ mod values;
 use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path as FilePath};
 
 use serde::Deserialize;
+
+pub use crate::secret::Secret;
 
 pub use self::{
     basic::{
@@ -66,7 +67,6 @@ pub use self::{
         RingsideInfluxdb, RingsideMqtt, RingsideNewRelic, SourceValidation, Spool, SpoolMode,
         SpoolOrder,
     },
-    secret::Secret,
     setting::{Row, Status},
     udp::{
         Listener, LogUdpServer, MessageQueue, QueueMetrics, QueueMetricsInfluxdb, RateLimit,

@@ -7,9 +7,9 @@ use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 
 use super::{
+    Secret,
     diagnostic::{Fault, Report},
     document::Path,
-    secret::Secret,
 };
 
 /// One key of the file, for the reference.

@@ -221,7 +221,7 @@ fn causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::influxdb::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn hosts() {
@@ -239,10 +239,10 @@ mod tests {
             |credentials| Target::V1 { database: "d".into(), retention_policy: None, credentials };
         assert!(authorization(&v1(None)).unwrap().is_none());
         let header =
-            authorization(&v1(Some(("me".into(), Secret::new("pä:ss"))))).unwrap().unwrap();
+            authorization(&v1(Some(("me".into(), Secret::from("pä:ss"))))).unwrap().unwrap();
         assert_eq!(header, "Basic bWU6cMOkOnNz");
         assert!(header.is_sensitive());
-        let v3 = |token| Target::V3 { database: "d".into(), token: Secret::new(token) };
+        let v3 = |token| Target::V3 { database: "d".into(), token: Secret::from(token) };
         assert_eq!(authorization(&v3("t")).unwrap().unwrap(), "Token t");
         assert!(authorization(&v3("a\nb")).is_err());
     }

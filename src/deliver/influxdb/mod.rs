@@ -19,36 +19,13 @@ mod tables;
 pub mod transport;
 mod values;
 
-use std::fmt;
 use std::time::Duration;
 
 pub use destination::InfluxDestination;
 pub use encode::InfluxVersion as Version;
 pub use transport::InfluxTransport;
 
-/// A password or token. Prints as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the text away from view.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the wire.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+use crate::secret::Secret;
 
 /// Where InfluxDB is and how to talk to it.
 #[derive(Clone, Debug)]
@@ -155,7 +132,7 @@ mod tests {
 
     #[test]
     fn secrets_stay_secret() {
-        let target = Target::V3 { database: "d".into(), token: Secret::new("hush") };
+        let target = Target::V3 { database: "d".into(), token: Secret::from("hush") };
         let shown = format!("{target:?}");
         assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
     }

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::deliver::influxdb::{Secret, TIMEOUT_DEFAULT};
+use crate::deliver::influxdb::TIMEOUT_DEFAULT;
+use crate::secret::Secret;
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -62,7 +63,7 @@ fn v2() -> Target {
         bucket: "b".into(),
         description: "d".into(),
         retention: "10d".into(),
-        token: Secret::new("mytoken"),
+        token: Secret::from("mytoken"),
     }
 }
 
@@ -181,7 +182,7 @@ fn v2_writes_even_when_looking_is_forbidden() {
 
 #[test]
 fn v3_writes_without_looking() {
-    let target = Target::V3 { database: "mydatabase".into(), token: Secret::new("mytoken") };
+    let target = Target::V3 { database: "mydatabase".into(), token: Secret::from("mytoken") };
     let busy = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
     let (heard, outcomes) = converse(target, &[busy], &["m v=1 1\n"]);
     assert_eq!(heard[0].line(), "POST /api/v2/write?bucket=mydatabase&precision=ns HTTP/1.1");
@@ -192,7 +193,7 @@ fn v3_writes_without_looking() {
 
 #[test]
 fn an_endless_answer_is_cut() {
-    let target = Target::V3 { database: "d".into(), token: Secret::new("t") };
+    let target = Target::V3 { database: "d".into(), token: Secret::from("t") };
     let endless = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-length: 99999999\r\n\r\n{}",
         "x".repeat(100_000)
@@ -204,7 +205,7 @@ fn an_endless_answer_is_cut() {
 #[test]
 fn silence_and_refusal_are_named() {
     block_on(async {
-        let target = || Target::V3 { database: "d".into(), token: Secret::new("t") };
+        let target = || Target::V3 { database: "d".into(), token: Secret::from("t") };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut impatient = settings(target(), port);
