@@ -45,6 +45,11 @@ pub struct RunArgs {
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
     let Ok(config) = load(args) else { return EXIT_USAGE };
+    let accounts =
+        [&args.new_relic_account_name, &args.new_relic_api_key, &args.new_relic_account_id];
+    if accounts.iter().any(|values| !values.is_empty()) {
+        tracing::warn!("--new-relic-…: accepted, but without effect in this version");
+    }
     run_config(&config, None, |_| ())
 }
 
@@ -170,17 +175,15 @@ impl Running {
 
 /// The line that says that every listener is bound.
 fn ready_line(engine: &Engine, server: &http::Server) -> String {
-    let mut line = String::from("ringside ready: ");
-    for listener in Listener::ALL {
-        for address in engine.receivers().addresses(listener) {
-            line += &format!("{} {address}, ", listener.name());
-        }
-    }
+    let listening = Listener::ALL.into_iter().flat_map(|listener| {
+        let addresses = engine.receivers().addresses(listener).iter();
+        addresses.map(move |address| format!("{} {address}", listener.name()))
+    });
     let console = server.addresses().find(|(part, _)| *part == http::Part::Console);
-    if let Some((_, address)) = console {
-        line += &format!("console http://{address}/, ");
-    }
-    line + &format!("backend {}", engine.receivers().backend().name())
+    let console = console.map(|(_, address)| format!("console http://{address}/"));
+    let backend = format!("backend {}", engine.receivers().backend().name());
+    let parts: Vec<String> = listening.chain(console).chain([backend]).collect();
+    format!("ringside ready: {}", parts.join(", "))
 }
 
 /// The thread that serves the endpoints; it lives until after the drain.

@@ -214,7 +214,7 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
         InfluxdbVersion::V1 => Target::V1 {
             database: v1.db_name,
             retention_policy: Some((v1.retention_policy.name, v1.retention_policy.duration)),
-            credentials: v1.auth.enable.then(|| (v1.auth.username, v1.auth.password)),
+            credentials: v1.auth.enable.then_some((v1.auth.username, v1.auth.password)),
         },
         InfluxdbVersion::V2 => Target::V2 {
             organisation: v2.org,
