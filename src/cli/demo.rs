@@ -76,12 +76,12 @@ impl Drop for Cluster {
 /// What to open and what to try.
 fn introduce(config: &Config, rate: u64) {
     let console = &config.ringside.console;
-    eprintln!(
+    logging::say(format_args!(
         "demo: {SERVERS} synthetic Sense servers send {rate} events/s\n\
          demo: open http://{}:{}/ and watch; `curl http://{0}:{1}/metrics` for Prometheus\n\
          demo: the events are in {}; Ctrl-C drains and prints the ledger",
         console.host, console.port, config.ringside.ndjson.path,
-    );
+    ));
 }
 
 fn load(engine: &Engine, rate: u64) -> Load {

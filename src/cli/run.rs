@@ -60,7 +60,7 @@ fn load(args: &RunArgs) -> Result<Config, ()> {
         Some(path) => match config::load(path) {
             Ok(loaded) => (loaded.config, loaded.warnings),
             Err(error) => {
-                eprintln!("{error}");
+                logging::say(error);
                 return Err(());
             }
         },
@@ -132,7 +132,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let line = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
-    eprintln!("{line}");
+    logging::say(line);
     notify_ready();
     Ok(Running { engine, console, runtime, signals, shutdown_timeout })
 }
@@ -157,7 +157,9 @@ impl Running {
                 }
             };
             drop(guest);
-            eprintln!("draining, for at most {shutdown_timeout:?}; a second signal ends at once");
+            logging::say(format_args!(
+                "draining, for at most {shutdown_timeout:?}; a second signal ends at once"
+            ));
             let drained = tokio::select! {
                 drained = engine.drain(shutdown_timeout) => drained,
                 () = signals.next() => {
@@ -222,7 +224,7 @@ fn report(drained: &Drained) {
         let dropped = reasons(counts.dropped.iter());
         let rejected = reasons(counts.rejected.iter());
         let kernel_dropped = drained.kernel_dropped[*listener as usize];
-        eprintln!(
+        logging::say(format_args!(
             "ledger: {} received={} kernel_dropped={kernel_dropped} queued={} accepted={} \
              unrouted={} dropped[{dropped}] rejected[{rejected}]",
             listener.name(),
@@ -230,10 +232,10 @@ fn report(drained: &Drained) {
             counts.queued,
             counts.accepted,
             counts.unrouted,
-        );
+        ));
     }
     for destination in destinations {
-        eprintln!(
+        logging::say(format_args!(
             "ledger: {} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
             destination.name,
             destination.assigned,
@@ -241,7 +243,7 @@ fn report(drained: &Drained) {
             destination.in_flight,
             destination.counts.spooled,
             reasons(destination.dropped.iter()),
-        );
+        ));
     }
 }
 

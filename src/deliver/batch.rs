@@ -72,6 +72,11 @@ impl BatchSender {
 }
 
 impl BatchReceiver {
+    /// Takes no more batches; those that are queued can still be received.
+    pub fn close(&mut self) {
+        self.queue.close();
+    }
+
     /// The next batch; `None` when all shards are gone and the queue is empty.
     pub async fn recv(&mut self) -> Option<Batch> {
         self.queue.recv().await

@@ -164,7 +164,7 @@ pub async fn run<T: Transport, C: Clock>(
         }
     }
     drop(attempts);
-    state.abandon();
+    state.abandon().await;
     state.publish(transport.sent_bytes());
 }
 
@@ -471,8 +471,10 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
 
     /// The deadline has passed. A request under way may still arrive; its events count as lost, since
     /// nobody is there to hear so.
-    fn abandon(&mut self) {
-        while let Some(batch) = self.receiver.try_recv() {
+    async fn abandon(&mut self) {
+        // Closed first: a batch that is sent meanwhile stays with its shard, and is counted there.
+        self.receiver.close();
+        while let Some(batch) = self.receiver.recv().await {
             self.admit(batch);
         }
         let waiting = std::mem::take(&mut self.waiting).into_values();

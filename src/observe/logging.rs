@@ -115,10 +115,18 @@ pub fn start(level: Level) {
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Line)
         .with_writer(std::io::stderr)
+        // It would print to the stderr that just failed, and panic.
+        .log_internal_errors(false)
         .with_filter(CurrentLevel);
     // An error says that a log has been started before.
     let _ = tracing_subscriber::registry().with(lines).try_init();
     set_level(level);
+}
+
+/// Prints a line to stderr whatever the level in force: what somebody waits for, such as `ready`. A
+/// reader that is gone (`ringside run 2>&1 | tee log`, ended with Ctrl-C) is no reason to panic.
+pub fn say(line: impl fmt::Display) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
 }
 
 /// Lets through what the level in force asks for.

@@ -194,6 +194,15 @@ impl Intake {
     }
 }
 
+impl Drop for Intake {
+    /// Nobody takes this receiver's slots back any more: they must not keep others waiting for room.
+    fn drop(&mut self) {
+        for listener in Listener::ALL {
+            self.levels.set(self.index, listener, 0);
+        }
+    }
+}
+
 /// The shard of a source: all its datagrams go there, whatever their port, so they stay in order.
 fn shard_of(source: IpAddr, shards: usize) -> usize {
     // Fibonacci hashing: the upper half of a product with 2^64 / φ.

@@ -172,7 +172,7 @@ async fn receive(
 ) -> io::Result<Instant> {
     let mut batch = Batch::new(intake);
     // As many datagrams a turn as io_uring would bring: shards get what came before more is taken.
-    let turn_max = intake.pool().len() / 4;
+    let turn_max = intake.pool().len() / 8;
     loop {
         let mut guard = None;
         if let Some(gather) = pace.gather() {

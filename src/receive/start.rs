@@ -298,7 +298,7 @@ fn choose_backend(settings: &Settings) -> Result<BackendKind, ReceiveError> {
     if settings.backend == BackendChoice::Tokio {
         return Ok(BackendKind::Tokio);
     }
-    match super::uring::probe(settings.mask) {
+    match super::uring::probe(settings) {
         Ok(()) => Ok(BackendKind::IoUring),
         Err(reason) if settings.backend == BackendChoice::IoUring => {
             Err(ReceiveError::IoUring { reason })

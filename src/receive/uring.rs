@@ -14,7 +14,7 @@
 //! socket's buffer fills up too.
 //!
 //! When every slot is out, requests stay unmade until slots come back. Admission holds a quarter of
-//! the pool back from leases, and no more than that is lent to the kernel, so a receiver gets there
+//! the pool back from leases, and half of that is lent to the kernel, so a receiver gets there
 //! only if that reserve was misjudged.
 
 use std::io;
@@ -31,13 +31,14 @@ use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opc
 use super::bufring::{self, BufRing};
 use super::intake::{Datagram, Intake};
 use super::pace::{IDLE, Pace, STARVED};
-use super::settings::{FeatureMask, ReceiveError};
+use super::settings::{ReceiveError, Settings};
 use super::slots::NAME_LEN;
 use super::socket::{self, Bound};
 use super::start::{Receiver, RingCounters, Stop, count};
 use crate::event::Listener;
 
-/// Buffers lent to the kernel at most; a quarter of the pool if that is less.
+/// Buffers lent to the kernel at most; an eighth of the pool if that is less. A gathered wait can use
+/// all of them at once (measured: the kernel goes on until the buffers end, whatever was asked for).
 const LENT_MAX: usize = 4096;
 /// `user_data` of the request that waits for the stop pipe; sockets use their index.
 const STOP: u64 = u64::MAX;
@@ -46,8 +47,8 @@ const GETEVENTS: u32 = 1;
 /// Receives that the kernel does for one request before it looks at the next (`MULTISHOT_MAX_RETRY`).
 /// Fewer mean that the socket was found empty.
 const RUN: usize = 32;
-/// Failed receives in a row after which the receiver gives up: enough to ride out a shortage of
-/// memory, few enough not to spin for long on an error that stays.
+/// Failed receives in a row after which the receiver gives up: a tenth of a second, since it rests a
+/// millisecond after each.
 const FAILURES_MAX: u32 = 100;
 
 /// Rounds of cancelling before giving up; two are usual.
@@ -63,7 +64,7 @@ struct Sizes {
 
 impl Sizes {
     fn new(slots: usize, sockets: usize) -> Self {
-        let lent = (slots / 4).min(LENT_MAX);
+        let lent = (slots / 8).min(LENT_MAX);
         // The largest power of two that is not larger.
         let buffers = 1 << lent.max(1).ilog2();
         Self {
@@ -94,20 +95,28 @@ fn build(sizes: Sizes) -> io::Result<IoUring> {
     }
 }
 
-/// Whether `io_uring` can be used, found out by setting up a small ring with buffers. If not: why, and
-/// what to do.
-pub(super) fn probe(mask: FeatureMask) -> Result<(), String> {
-    if mask.no_io_uring {
+/// Whether `io_uring` can be used, found out by setting up what the receivers will set up, all at
+/// once: what is short may be memory. If not: why, and what to do.
+pub(super) fn probe(settings: &Settings) -> Result<(), String> {
+    if settings.mask.no_io_uring {
         return Err(explain(&io::Error::from_raw_os_error(libc::EPERM)));
     }
+    let listeners = settings.listeners.iter().flatten();
+    let sockets = listeners.map(|listener| listener.addresses.len()).sum();
+    let sizes = Sizes::new(settings.slots, sockets);
     let attempt = || {
-        let buffers = BufRing::new(8)?;
-        let ring = build(Sizes { sq: 8, cq: 16, buffers: 8 })?;
-        // SAFETY: `ring` is declared after `buffers`, so it is closed before they are dropped.
-        unsafe { buffers.register(&ring.submitter()) }?;
-        ring.submitter().unregister_buf_ring(bufring::GROUP)
+        // Dropped in the order of their declaration, so each ring goes before its buffers.
+        let mut held: Vec<(IoUring, BufRing)> = Vec::new();
+        for _ in 0..settings.receivers {
+            let buffers = BufRing::new(sizes.buffers)?;
+            let ring = build(sizes)?;
+            // SAFETY: in the tuple, and here if it fails, `ring` is closed before `buffers` goes.
+            unsafe { buffers.register(&ring.submitter()) }?;
+            held.push((ring, buffers));
+        }
+        Ok(())
     };
-    attempt().map_err(|e| explain(&e))
+    attempt().map_err(|e: io::Error| explain(&e))
 }
 
 fn explain(error: &io::Error) -> String {
@@ -252,8 +261,10 @@ impl<'a> Uring<'a> {
         self.wait()?;
         let now = Instant::now();
         self.intake.start_turn();
-        self.reap()?;
+        let reaped = self.reap();
+        // Whatever came before a failure is counted and handed over.
         let received = self.intake.publish();
+        reaped?;
         self.pace.after_wait(received, now);
         self.replenish();
         self.hold()?;
@@ -267,7 +278,7 @@ impl<'a> Uring<'a> {
         match self.pace.gather() {
             None => self.enter(1, Duration::ZERO, timeout),
             // The kernel comes back after `gather` if there is anything by then, else with the first
-            // datagram after it; sooner only when half of the buffers are used.
+            // datagram after it.
             Some(gather) if self.min_wait => {
                 self.enter((self.cq.capacity() / 4).max(1), gather, timeout)
             }
@@ -311,11 +322,7 @@ impl<'a> Uring<'a> {
         match error.raw_os_error() {
             // Time is up, a signal came, or completions have to be taken before more can be done.
             Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
-            Some(libc::EAGAIN | libc::ENOMEM) => {
-                self.failed(error)?;
-                thread::sleep(STARVED);
-                Ok(())
-            }
+            Some(libc::EAGAIN | libc::ENOMEM) => self.failed(error),
             _ => Err(error),
         }
     }
@@ -345,7 +352,7 @@ impl<'a> Uring<'a> {
         match (cqueue::buffer_select(completion.flags()), usize::try_from(completion.result())) {
             (Some(slot), result) => {
                 self.failures = 0;
-                // A failure never carries a buffer; if one did, its slot would be recycled as empty.
+                // A failure never carries a buffer; one that did would be too short for its header.
                 self.received(slot, result.unwrap_or_default(), listener)
             }
             (None, Ok(_)) => Ok(()),
@@ -381,11 +388,15 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Counts a failure; too many in a row are the end.
+    /// Counts a failure and rests; too many in a row are the end.
     fn failed(&mut self, error: io::Error) -> io::Result<()> {
         count(&self.counters.errors);
         self.failures += 1;
-        if self.failures < FAILURES_MAX { Ok(()) } else { Err(error) }
+        if self.failures >= FAILURES_MAX {
+            return Err(error);
+        }
+        thread::sleep(STARVED);
+        Ok(())
     }
 
     /// Lends the kernel as many slots as it can hold, or as there are.

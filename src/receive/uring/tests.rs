@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use crate::observe::ledger::{DropReason, Ledger, ReceiveCounts};
 use crate::receive::slots::SLOTS_MIN;
 use crate::receive::{
-    BackendChoice, Handle, Lease, ListenerSettings, Settings, ShardEnd, ShardInput, start,
+    BackendChoice, FeatureMask, Handle, Lease, ListenerSettings, ShardEnd, ShardInput, start,
 };
 
 const LISTENER: Listener = Listener::LogEvents;
@@ -55,7 +55,7 @@ struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        let sizes = Sizes::new(SLOTS_MIN, 1);
+        let sizes = Sizes { sq: 2, cq: 8, buffers: 4 };
         Self { sizes, reserve: true, min_wait: true, socket_buffer: 1 << 20 }
     }
 }
@@ -299,10 +299,11 @@ fn under_load_a_turn_gathers_with_and_without_the_kernels_timer() {
 
 #[test]
 fn a_refusal_says_why_and_what_to_do() {
-    let masked = FeatureMask { no_io_uring: true, ..Default::default() };
-    let reason = probe(masked).expect_err("masked");
+    let mask = FeatureMask { no_io_uring: true, ..Default::default() };
+    let masked = Settings { mask, ..Default::default() };
+    let reason = probe(&masked).expect_err("masked");
     assert!(reason.contains("seccomp") && reason.contains("io_uring_disabled"), "{reason}");
-    probe(FeatureMask::default()).expect("this host allows io_uring");
+    probe(&Settings::default()).expect("this host allows io_uring");
 }
 
 #[test]
@@ -310,7 +311,7 @@ fn a_seccomp_filter_is_noticed() {
     // The filter holds for this thread alone.
     let probed = thread::spawn(|| {
         forbid_io_uring();
-        probe(FeatureMask::default())
+        probe(&Settings::default())
     });
     let reason = probed.join().expect("thread").expect_err("forbidden");
     assert!(reason.contains("seccomp"), "{reason}");
