@@ -11,7 +11,7 @@ const ZEROED: usize = 16 * 1024;
 /// A batch that is being filled.
 ///
 /// Events are written into room that is claimed before their length is known, and room has to be
-/// initialised. Clearing it for every event costs more than any other step of encoding, so bytes
+/// initialised. Clearing it for every event would be a pass over more bytes than are written, so those
 /// beyond the filled part stay as they are: a buffer that comes back is full of an old batch, and is
 /// written over without being cleared again.
 #[derive(Debug, Default)]
