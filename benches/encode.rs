@@ -4,9 +4,8 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringside::deliver::{Encode, influxdb, ndjson};
+use ringside::deliver::{Buffer, Encode, influxdb, ndjson};
 use ringside::event::{Event, Kind, Listener, parse};
 
 /// A performance event of 372 bytes, the average in the recorded traffic.
@@ -23,7 +22,7 @@ const USER: &str = "/qseow-proxy-connection/;pro2-win1;Open connection;LAB;anna;
 const BATCH: usize = 64;
 
 fn measure(criterion: &mut Criterion, name: &str, event: &Event<'_>, encoder: &mut impl Encode) {
-    let mut batch = BytesMut::with_capacity(256 * 1024);
+    let mut batch = Buffer::with_capacity(256 * 1024);
     encoder.encode(event, 1, &mut batch);
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Bytes(batch.len() as u64));

@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
-
-use crate::deliver::batch::{Batch, BatchSender};
+use crate::deliver::batch::{Batch, BatchSender, Buffer};
 use crate::deliver::{Clock, Encode};
 use crate::event::{self, Event, Listener};
 use crate::observe::health::Beat;
@@ -77,7 +75,7 @@ impl std::fmt::Debug for Output {
 #[derive(Debug)]
 struct OpenBatch {
     output: Output,
-    bytes: BytesMut,
+    bytes: Buffer,
     events: u32,
     oldest_ns: u64,
     /// When the batch is to leave, on the clock's monotonic scale.

@@ -14,13 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 
-use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
-use ringside::deliver::Encode;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
+use ringside::deliver::{Buffer, Encode};
 use ringside::event::{Kind, Listener, ParseError, parse};
 
 use butler_sos::{Datagram, Loss, Rules, Version};
@@ -443,7 +442,7 @@ fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<L
     });
     let mut scratch = Vec::new();
     let event = parse(datagram.listener, &datagram.payload, &mut scratch)?;
-    let mut out = BytesMut::new();
+    let mut out = Buffer::default();
     encoder.encode(&event, 1_700_000_000_000_000_000, &mut out);
     let text = std::str::from_utf8(&out).expect("lines are UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");

@@ -156,15 +156,14 @@ fn shortest(value: f64, room: &mut [u8; NUMBER_ROOM]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::BytesMut;
+    use crate::deliver::batch::Buffer;
     use proptest::prelude::*;
 
     fn escaped(text: &str) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Buffer::default();
         let bound = JsonText::EXPANSION * text.len() + 1;
         Line::append(&mut out, bound, |line| line.text::<JsonText>(text.as_bytes()));
-        out.truncate(out.len() - 1);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out[..out.len() - 1].to_vec()).unwrap()
     }
 
     fn float_text(value: f64) -> String {

@@ -8,7 +8,7 @@
 //!
 //! Envelope: 100 pieces × 3 ns.
 
-use bytes::BytesMut;
+use super::batch::Buffer;
 
 /// Bytes looked at in one step, and the largest fixed move: one SSE2 or NEON register.
 const CHUNK: usize = 16;
@@ -78,15 +78,13 @@ impl Line<'_> {
     /// # Panics
     /// If `write` writes more than `bound` bytes. That is a fault of the caller's arithmetic.
     #[inline]
-    pub fn append(out: &mut BytesMut, bound: usize, write: impl FnOnce(&mut Line<'_>)) {
-        let start = out.len();
+    pub fn append(out: &mut Buffer, bound: usize, write: impl FnOnce(&mut Line<'_>)) {
         // A move of fixed size writes up to `SHORT` bytes where its piece begins.
-        out.resize(start + bound + SHORT, 0);
-        let mut line = Line { room: &mut out[start..], end: 0 };
+        let mut line = Line { room: out.room(bound + SHORT), end: 0 };
         write(&mut line);
         line.byte(b'\n');
-        let end = start + line.end;
-        out.truncate(end);
+        let length = line.end;
+        out.fill(length);
     }
 
     /// Where the next byte will stand; a mark for [`Line::rewind`].
@@ -245,16 +243,17 @@ mod tests {
     proptest! {
         #[test]
         fn text_of_any_length_is_escaped_like_a_replace(text in "[a-cxé]{0,90}") {
-            let mut out = BytesMut::from("before ");
+            let mut out = Buffer::default();
+            Line::append(&mut out, 10, |line| line.bytes(b"before"));
             let bound = Brackets::EXPANSION * text.len() + 1;
             Line::append(&mut out, bound, |line| line.text::<Brackets>(text.as_bytes()));
-            let wanted = format!("before {}\n", text.replace('x', "<x>"));
+            let wanted = format!("before\n{}\n", text.replace('x', "<x>"));
             prop_assert_eq!(&out[..], wanted.as_bytes());
         }
 
         #[test]
         fn bytes_of_any_length_are_copied(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut out = BytesMut::new();
+            let mut out = Buffer::default();
             Line::append(&mut out, bytes.len() + 1, |line| line.bytes(&bytes));
             prop_assert_eq!(&out[..out.len() - 1], &bytes[..]);
         }
@@ -266,7 +265,7 @@ mod tests {
             let literals: Vec<_> =
                 pieces.iter().map(|piece| Literal::new(piece.as_bytes())).collect();
             let bound = literals.iter().map(Literal::len).sum::<usize>() + 1;
-            let mut out = BytesMut::new();
+            let mut out = Buffer::default();
             Line::append(&mut out, bound, |line| {
                 for literal in &literals {
                     line.literal(literal);
@@ -279,7 +278,7 @@ mod tests {
 
     #[test]
     fn rewinding_takes_back_what_was_written_since_the_mark() {
-        let mut out = BytesMut::new();
+        let mut out = Buffer::default();
         Line::append(&mut out, 100, |line| {
             line.bytes(b"a");
             let mark = line.mark();
@@ -295,7 +294,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "range")]
     fn more_than_the_bound_panics_instead_of_corrupting() {
-        let mut out = BytesMut::new();
+        let mut out = Buffer::default();
         Line::append(&mut out, 1, |line| line.bytes(&[0; 200]));
     }
 }

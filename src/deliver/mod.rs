@@ -24,14 +24,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::DestinationLedger;
-pub use batch::Batch;
 use batch::BatchReceiver;
+pub use batch::{Batch, Buffer};
 
 /// Where events can go: one encoder per shard, and a future that delivers the batches.
 pub trait Destination: fmt::Debug + Send {
@@ -84,7 +84,7 @@ pub trait Encode: Send {
 
     /// Appends one event to an open batch. `received_ns` is the receive time in nanoseconds since
     /// 1970, unique within a run. Must not allocate beyond growing `out`.
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut BytesMut);
+    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut Buffer);
 }
 
 /// Time, for everything in this room.

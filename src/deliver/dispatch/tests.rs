@@ -6,11 +6,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-
 use super::simulation::{Answer, Scripted, Seen, SimulatedClock, drive};
 use super::{Settings, run};
-use crate::deliver::batch::{Batch, queue};
+use crate::deliver::batch::{Batch, Buffer, queue};
+use crate::deliver::line::Line;
 use crate::deliver::{Clock, Outcome};
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
 
@@ -130,9 +129,9 @@ async fn look(
     found
 }
 
-fn write_lines(bytes: &mut BytesMut, line: &mut u32, events: u32) {
+fn write_lines(bytes: &mut Buffer, line: &mut u32, events: u32) {
     for _ in 0..events {
-        bytes.extend_from_slice(format!("{line}\n").as_bytes());
+        Line::append(bytes, 20, |out| out.bytes(line.to_string().as_bytes()));
         *line += 1;
     }
 }

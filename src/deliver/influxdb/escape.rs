@@ -157,7 +157,8 @@ impl Escape for RawEventText {
 }
 
 /// All bytes that are special anywhere in a line, so that a text without them is copied wherever it
-/// goes without being looked at again.
+/// goes without being looked at again. `!` and `?` are only counted in because they stand between
+/// others: that takes a third fewer comparisons.
 #[derive(Debug)]
 pub(super) struct Anywhere;
 
@@ -167,13 +168,8 @@ impl Escape for Anywhere {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        (byte <= b' ')
-            | (byte == b'"')
-            | (byte == b',')
-            | (byte == b'<')
-            | (byte == b'=')
-            | (byte == b'>')
-            | (byte == b'\\')
+        // The second is one of `<=>?`.
+        (byte <= b'"') | (byte | 3 == b'?') | (byte == b',') | (byte == b'\\')
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {

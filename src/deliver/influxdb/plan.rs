@@ -4,11 +4,10 @@
 //! keys of `raw_event`) is put together and escaped once, when the encoder is made. What is left is a
 //! list of steps: a ready piece of text, then a value.
 
-use bytes::BytesMut;
-
 use super::encode::{EncoderSettings, InfluxVersion};
 use super::escape::{TagV1, TagV2, TagV3, TagV3Stripped, without_trailing_backslashes};
 use super::tables::{self, Form, Series, TagRow, Value};
+use crate::deliver::batch::Buffer;
 use crate::deliver::line::{Escape, Line, Literal};
 use crate::event::{COLUMNS_MAX, Check, Column, Kind, Listener};
 
@@ -288,10 +287,9 @@ impl Pending {
 
 /// A tag's name or value as it stands in the line.
 fn escaped<E: Escape>(text: &str) -> Vec<u8> {
-    let mut out = BytesMut::new();
+    let mut out = Buffer::default();
     Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| {
         line.text::<E>(without_trailing_backslashes(text.as_bytes()));
     });
-    out.truncate(out.len() - 1);
-    out.to_vec()
+    out[..out.len() - 1].to_vec()
 }

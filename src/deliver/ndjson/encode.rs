@@ -20,10 +20,10 @@
 //!  "origin":"AppAccess","context":"/hub/","message":"…","user_full":"LAB\\anna"}
 //! ```
 
-use bytes::BytesMut;
 use uuid::Uuid;
 
 use crate::deliver::Encode;
+use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, NUMBER_ROOM};
 use crate::deliver::line::{Escape, Line};
 use crate::event::{Column, Event, Field, Kind, Listener};
@@ -59,7 +59,7 @@ impl Encode for Encoder {
         self.kinds[event.kind() as usize]
     }
 
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut BytesMut) {
+    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut Buffer) {
         Line::append(out, bound(event), |line| {
             line.bytes(b"{\"received\":\"");
             self.clock.write(received_ns, line);
@@ -219,7 +219,7 @@ mod tests {
     fn encode(listener: Listener, payload: &str, ns: u64) -> String {
         let mut scratch = Vec::new();
         let event = parse(listener, payload.as_bytes(), &mut scratch).unwrap();
-        let mut out = BytesMut::new();
+        let mut out = Buffer::default();
         Encoder::new(KINDS).encode(&event, ns, &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn the_clock_follows_jumps_in_both_directions() {
         let mut clock = Clock::default();
-        let mut out = BytesMut::new();
+        let mut out = Buffer::default();
         Line::append(&mut out, 200, |line| {
             for second in [951_868_800, 4_107_542_399, 1_709_164_800] {
                 clock.write(second * NS_PER_SECOND + 999_999_999, line);

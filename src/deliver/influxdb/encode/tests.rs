@@ -32,7 +32,7 @@ fn listener(payload: &str) -> Listener {
 fn encode_with(settings: &EncoderSettings, payload: &str) -> String {
     let mut scratch = Vec::new();
     let event = parse(listener(payload), payload.as_bytes(), &mut scratch).unwrap();
-    let mut out = BytesMut::new();
+    let mut out = Buffer::default();
     Encoder::new(settings).encode(&event, 7, &mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
@@ -392,7 +392,7 @@ proptest! {
         let mut scratch = Vec::new();
         let event = parse(kind.listener(), payload.as_bytes(), &mut scratch).unwrap();
         for version in ALL {
-            let mut out = BytesMut::new();
+            let mut out = Buffer::default();
             let tags = vec![("dc".to_owned(), "north europe".to_owned())];
             let settings =
                 EncoderSettings { user_tags: tags.clone(), log_tags: tags, ..settings(version) };
