@@ -100,6 +100,7 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
             flush_interval: Duration::from_millis(100),
             batch_bytes: 256 * 1024,
             batch_events: 1000,
+            turn_leases: shard::TURN_LEASES,
         },
         enabled: EnabledKinds([true; Kind::COUNT]),
         destinations: vec![Box::new(Nowhere { batches: Arc::clone(batches) })],
