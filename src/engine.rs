@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
@@ -55,8 +55,12 @@ pub struct Settings {
 pub struct Engine {
     handle: Arc<Handle>,
     state: Arc<State>,
-    threads: Vec<JoinHandle<()>>,
+    /// Receives one message from each thread that ends.
     ended: mpsc::UnboundedReceiver<Ended>,
+    /// Threads whose end has not been received yet.
+    left: usize,
+    /// Whether no thread ended by itself or by a panic.
+    all_well: bool,
     abandon: Arc<AtomicBool>,
     give_up: watch::Sender<bool>,
 }
@@ -127,7 +131,7 @@ impl Engine {
         }
         let latency = Arc::new(Latency::default());
         let (sender, ended) = mpsc::unbounded_channel();
-        let mut spawner = Spawner { threads: Vec::new(), sender };
+        let mut spawner = Spawner { spawned: 0, sender };
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, given_up) = watch::channel(false);
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
@@ -168,7 +172,7 @@ impl Engine {
             sockets: Box::new(Kernel(Arc::clone(&handle))),
             started: SystemTime::now(),
         });
-        Ok(Self { handle, state, threads: spawner.threads, ended, abandon, give_up })
+        Ok(Self { handle, state, ended, left: spawner.spawned, all_well: true, abandon, give_up })
     }
 
     /// What the endpoints show.
@@ -186,24 +190,31 @@ impl Engine {
     /// Waits for a thread to end that should not have ended; gives its name.
     pub async fn failed(&mut self) -> String {
         match self.ended.recv().await {
-            Some(ended) => ended.name,
+            Some(ended) => {
+                self.left -= 1;
+                self.all_well = false;
+                ended.name
+            }
             None => "engine".into(),
         }
     }
 
     /// Reads what is queued, sends what can be sent within `timeout`, counts the rest.
     pub async fn drain(mut self, timeout: Duration) -> Drained {
-        // Counted first: an idle receiver ends at once when it is told to.
-        let mut left = self.threads.iter().filter(|thread| !thread.is_finished()).count();
-        let mut all_well = left == self.threads.len();
+        // Whoever has ended before anybody was told to has failed.
+        while let Ok(ended) = self.ended.try_recv() {
+            tracing::error!("thread {} has ended", ended.name);
+            self.left -= 1;
+            self.all_well = false;
+        }
         self.handle.stop(Instant::now() + timeout);
         let mut in_time = true;
         let mut give_up = tokio::time::Instant::now() + timeout;
-        while left > 0 {
+        while self.left > 0 {
             match tokio::time::timeout_at(give_up, self.ended.recv()).await {
                 Ok(Some(ended)) => {
-                    all_well &= !ended.panicked;
-                    left -= 1;
+                    self.all_well &= !ended.panicked;
+                    self.left -= 1;
                 }
                 Ok(None) => break,
                 Err(_) if in_time => {
@@ -217,7 +228,7 @@ impl Engine {
             }
         }
         let ledger = self.state.ledger.snapshot();
-        let clean = all_well && in_time && ledger.at_rest();
+        let clean = self.all_well && in_time && ledger.at_rest();
         let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
         Drained { ledger, kernel_dropped, clean }
     }
@@ -225,7 +236,7 @@ impl Engine {
 
 /// Starts named threads that report their end.
 struct Spawner {
-    threads: Vec<JoinHandle<()>>,
+    spawned: usize,
     sender: mpsc::UnboundedSender<Ended>,
 }
 
@@ -236,14 +247,15 @@ impl Spawner {
         body: impl FnOnce() + Send + 'static,
     ) -> Result<(), EngineError> {
         let report = EndReport { name: name.to_owned(), sender: self.sender.clone() };
-        let thread = thread::Builder::new()
+        // Nobody joins the thread: its report says more than its handle would.
+        thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let _report = report;
                 body();
             })
             .map_err(|error| EngineError::Thread { name: name.to_owned(), error })?;
-        self.threads.push(thread);
+        self.spawned += 1;
         Ok(())
     }
 }

@@ -25,9 +25,9 @@ use crate::observe::ledger::{
 use crate::receive::{ShardEnd, Sleeper};
 use crate::rules::EnabledKinds;
 
-/// Leases taken before counters are published and deadlines looked at. At 2 µs per event a turn
-/// lasts half a millisecond, well inside the smallest `flushInterval`.
-const TURN_LEASES: usize = 256;
+/// Leases taken before counters are published and deadlines looked at, unless told otherwise. At
+/// 2 µs per event a turn lasts half a millisecond, well inside the smallest `flushInterval`.
+pub const TURN_LEASES: usize = 256;
 
 /// A batch stops growing here even if its destination's queue has no room; then it is dropped as
 /// `overflow`. Eight of these wait per destination at most ([`crate::deliver::batch::QUEUE_BATCHES`]).
@@ -53,6 +53,8 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// A batch leaves when it holds this many events.
     pub batch_events: u32,
+    /// Leases taken in a turn over all receivers, but at least one from each, so that none starves.
+    pub turn_leases: usize,
 }
 
 /// One destination as a shard sees it.
@@ -129,7 +131,7 @@ impl Shard {
             counts: [ShardCounts::default(); Listener::COUNT],
             open,
             scratch: Vec::new(),
-            arrivals: Vec::with_capacity(TURN_LEASES),
+            arrivals: Vec::with_capacity(settings.turn_leases),
             local: LocalHistogram::default(),
             latency,
         }
@@ -321,7 +323,7 @@ fn turn(
 ) -> usize {
     let now = clock.now();
     let abandon = abandon.load(Ordering::Relaxed);
-    let share = (TURN_LEASES / ends.len()).max(1);
+    let share = (shard.settings.turn_leases / ends.len()).max(1);
     let mut taken = 0;
     for end in ends {
         for _ in 0..share {
@@ -338,3 +340,6 @@ fn turn(
     shard.end_turn(clock);
     taken
 }
+
+#[cfg(test)]
+mod tests;

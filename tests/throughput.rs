@@ -4,11 +4,15 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io::IoSlice;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
+use ringside::synthetic::{Cluster, Mix};
 use serde_json::Value;
 use support::sink::{Options, Sink};
 use support::{Config, Ringside, number};
@@ -83,20 +87,50 @@ fn the_tokio_backend_keeps_up_as_well() {
     nothing_lost(Options::default(), "tokio", "100000");
 }
 
+/// Sends `count` log events as fast as one thread hands ready-made datagrams to the kernel.
+fn burst(to: SocketAddr, count: u64) {
+    const CALL: usize = 64;
+    let count = usize::try_from(count).expect("a burst fits in memory");
+    let events: Vec<Vec<u8>> = Cluster::new(7, Mix::BENCHMARK, 1)
+        .take(4096)
+        .into_iter()
+        .map(|(_, payload)| payload)
+        .collect();
+    let slices: Vec<[IoSlice<'_>; 1]> = events.iter().map(|e| [IoSlice::new(e)]).collect();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(to).expect("connect");
+    let mut headers = MultiHeaders::<()>::preallocate(CALL, None);
+    let control: [ControlMessage<'_>; 0] = [];
+    let mut sent = 0;
+    while sent < count {
+        let first = sent % slices.len();
+        let last = (first + CALL.min(count - sent)).min(slices.len());
+        let call = &slices[first..last];
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let taken = sendmmsg(fd, &mut headers, call.iter(), [None; CALL], control, flags);
+        sent += taken.expect("send on loopback").count();
+    }
+}
+
 #[test]
 fn a_burst_out_of_silence_is_taken_whole() {
+    const BURST: u64 = 100_000;
     let _turn = turn();
     let sink = Sink::start(Options::default());
     let mut ringside = Ringside::start(&Config::influxdb(1, sink.address()));
     let granted = number(&ringside.stats(), "/listeners/log_events/socket_buffer_bytes");
-    let sent = number(&load(ringside.log_events, &["--rate", "0", "--count", "100000"]), "/sent");
-    assert_eq!(sent, 100_000);
-    let stats = at_rest(&ringside, sent);
+    burst(ringside.log_events, BURST);
+    let stats = at_rest(&ringside, BURST);
     if granted >= 32 << 20 {
         assert_eq!(number(&stats, "/listeners/log_events/kernel_dropped"), 0, "{stats:#}");
-        assert_eq!(sink.lines(), sent);
+        assert_eq!(sink.lines(), BURST);
+    } else {
+        eprintln!(
+            "NOT TESTED: whether a burst is taken whole. Only {granted} bytes of socket buffer \
+             were granted (net.core.rmem_max); only the counting of what was lost is tested."
+        );
     }
-    // With less granted the loss is counted exactly: `at_rest` has held received + lost = sent.
+    // `at_rest` has held received + lost = sent.
     let dropped = number(&stats, "/listeners/log_events/dropped/queue_full");
     assert_eq!(sink.lines() + dropped, number(&stats, "/listeners/log_events/received"));
     assert!(ringside.stop().success());

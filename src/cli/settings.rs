@@ -73,6 +73,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 flush_interval: config.ringside.flush_interval.duration(),
                 batch_bytes: bytes(config.ringside.batch_bytes.bytes()),
                 batch_events: config.influxdb_config.max_batch_size,
+                turn_leases: turn_leases(config),
             },
             enabled: enabled(config),
             destinations: destinations(config)?,
@@ -123,6 +124,18 @@ fn threads(setting: Threads, auto: usize) -> usize {
 /// shards and an eighth receivers.
 fn threads_for(cores: usize) -> (usize, usize) {
     ((cores / 8).max(1), (cores / 2).max(1))
+}
+
+/// With a strict queue a shard works on no more at a time than Butler SOS would.
+fn turn_leases(config: &Config) -> usize {
+    if !config.ringside.queue.strict {
+        return shard::TURN_LEASES;
+    }
+    [config.user_listener(), config.log_listener()]
+        .iter()
+        .flatten()
+        .map(|listener| listener.queue.max_concurrent as usize)
+        .fold(shard::TURN_LEASES, usize::min)
 }
 
 fn listener(
@@ -260,4 +273,21 @@ fn endpoints(config: &Config) -> Vec<BindSettings> {
         endpoints.push(BindSettings { part: Part::Health, host, port, token: None });
     }
     endpoints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_queue_limits_the_turn() {
+        let mut config = crate::config::embedded_default();
+        assert_eq!(turn_leases(&config), shard::TURN_LEASES);
+        config.ringside.queue.strict = true;
+        config.user_events.udp_server_config.message_queue.max_concurrent = 7;
+        config.log_events.udp_server_config.message_queue.max_concurrent = 3;
+        assert_eq!(turn_leases(&config), 3, "the smaller of both listeners");
+        config.log_events.udp_server_config.message_queue.max_concurrent = 20;
+        assert_eq!(turn_leases(&config), 7);
+    }
 }
