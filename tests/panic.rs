@@ -8,7 +8,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use ringside::deliver::batch::Buffer;
+use ringside::deliver::line::Line;
 use ringside::deliver::{Destination, Encode, Served};
 use ringside::engine::{Drained, Engine, Settings};
 use ringside::event::{Event, Kind, Listener};
@@ -44,10 +45,10 @@ impl Encode for Byte {
         true
     }
 
-    fn encode(&mut self, event: &Event<'_>, _: u64, out: &mut BytesMut) {
+    fn encode(&mut self, event: &Event<'_>, _: u64, out: &mut Buffer) {
         let log = event.kind().listener() == Listener::LogEvents;
         assert!(!(log && self.0 == Failure::Encoding), "an encoder that fails, for the test");
-        out.extend_from_slice(if log { b"l\n" } else { b"u\n" });
+        Line::append(out, 2, |line| line.byte(if log { b'l' } else { b'u' }));
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::deliver::batch::{self, BatchReceiver, QUEUE_BATCHES};
+use crate::deliver::line::Line;
 use crate::event::Kind;
 use crate::observe::ledger::AssignCounts;
 use crate::receive::{self, BackendChoice, ListenerSettings, Receivers};
@@ -46,8 +47,9 @@ impl Encode for Lines {
         event.kind() == Kind::Engine
     }
 
-    fn encode(&mut self, _: &Event<'_>, _: u64, out: &mut BytesMut) {
-        out.resize(out.len() + self.0, b'\n');
+    fn encode(&mut self, _: &Event<'_>, _: u64, out: &mut Buffer) {
+        let text = vec![b'x'; self.0 - 1];
+        Line::append(out, self.0, |line| line.bytes(&text));
     }
 }
 
