@@ -28,7 +28,7 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{self, BackendKind, Handle, Receivers, RingStats};
+use crate::receive::{self, BackendKind, Handle, ReceiveError, Receivers, RingStats};
 use crate::rules::EnabledKinds;
 use crate::shard::{self, Output, Shard};
 
@@ -70,7 +70,7 @@ pub struct Engine {
 pub enum EngineError {
     /// A listener or the receive backend.
     #[error(transparent)]
-    Receive(#[from] receive::ReceiveError),
+    Receive(#[from] ReceiveError),
     /// The system gives no more threads.
     #[error("cannot start thread {name}: {error}; raise the limit on processes (ulimit -u)")]
     Thread {
@@ -85,19 +85,32 @@ pub enum EngineError {
 #[derive(Debug)]
 struct Ended {
     name: String,
-    panicked: bool,
+    /// By a panic or an error.
+    failed: bool,
 }
 
 /// Reports the end of a thread, however it comes about.
 #[derive(Debug)]
 struct EndReport {
     name: String,
+    /// Until its work has ended well.
+    failed: bool,
     sender: mpsc::UnboundedSender<Ended>,
+}
+
+impl EndReport {
+    /// Runs the work of a thread.
+    fn of(mut self, body: impl FnOnce() -> Result<(), ReceiveError>) {
+        match body() {
+            Ok(()) => self.failed = false,
+            Err(error) => tracing::error!("thread {} stopped: {error}", self.name),
+        }
+    }
 }
 
 impl Drop for EndReport {
     fn drop(&mut self) {
-        let ended = Ended { name: std::mem::take(&mut self.name), panicked: thread::panicking() };
+        let ended = Ended { name: std::mem::take(&mut self.name), failed: self.failed };
         // Nobody listens any more when the process is about to exit anyway.
         let _ = self.sender.send(ended);
     }
@@ -133,11 +146,11 @@ impl Engine {
         let (sender, ended) = mpsc::unbounded_channel();
         let mut spawner = Spawner { spawned: 0, sender };
         let abandon = Arc::new(AtomicBool::new(false));
-        let (give_up, given_up) = watch::channel(false);
+        let (give_up, over) = watch::channel(false);
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
         let deliver = Deliver {
             served,
-            given_up,
+            given_up: over,
             latency: Arc::clone(&latency),
             uring: handle.backend() == BackendKind::IoUring,
             in_flight: settings.in_flight,
@@ -145,7 +158,10 @@ impl Engine {
         // Without destinations it would end at once, which counts as a failure.
         if !deliver.served.is_empty() {
             let beat = health.add_thread("deliver");
-            spawner.spawn("deliver", move || deliver.run(&beat))?;
+            spawner.spawn("deliver", move || {
+                deliver.run(&beat);
+                Ok(())
+            })?;
         }
         for (index, (input, outputs)) in inputs.into_iter().zip(outputs).enumerate() {
             let name = format!("shard-{index}");
@@ -157,12 +173,13 @@ impl Engine {
             spawner.spawn(&name, move || {
                 let clock = SystemClock::new();
                 shard::run(shard, input.ends, &input.sleeper, &clock, &beat, &abandon);
+                Ok(())
             })?;
         }
         for receiver in receivers {
             let name = format!("rx-{}", receiver.index());
             let beat = health.add_thread(&name);
-            spawner.spawn(&name, move || receive(receiver, beat))?;
+            spawner.spawn(&name, move || receiver.run(beat))?;
         }
         let state = Arc::new(State {
             backend: handle.backend().name(),
@@ -213,10 +230,9 @@ impl Engine {
         while self.left > 0 {
             match tokio::time::timeout_at(give_up, self.ended.recv()).await {
                 Ok(Some(ended)) => {
-                    self.all_well &= !ended.panicked;
+                    self.all_well &= !ended.failed;
                     self.left -= 1;
                 }
-                Ok(None) => break,
                 Err(_) if in_time => {
                     in_time = false;
                     self.abandon.store(true, Ordering::Release);
@@ -224,11 +240,11 @@ impl Engine {
                     let _ = self.give_up.send(true);
                     give_up += LAST_COUNT;
                 }
-                Err(_) => break,
+                Ok(None) | Err(_) => break,
             }
         }
         let ledger = self.state.ledger.snapshot();
-        let clean = self.all_well && in_time && ledger.at_rest();
+        let clean = self.all_well && in_time && ledger.at_rest() && !ledger.lost_by_shutdown();
         let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
         Drained { ledger, kernel_dropped, clean }
     }
@@ -244,16 +260,14 @@ impl Spawner {
     fn spawn(
         &mut self,
         name: &str,
-        body: impl FnOnce() + Send + 'static,
+        body: impl FnOnce() -> Result<(), ReceiveError> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let report = EndReport { name: name.to_owned(), sender: self.sender.clone() };
+        let sender = self.sender.clone();
+        let report = EndReport { name: name.to_owned(), failed: true, sender };
         // Nobody joins the thread: its report says more than its handle would.
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || {
-                let _report = report;
-                body();
-            })
+            .spawn(move || report.of(body))
             .map_err(|error| EngineError::Thread { name: name.to_owned(), error })?;
         self.spawned += 1;
         Ok(())
@@ -323,14 +337,6 @@ async fn join_all(futures: Vec<Pin<Box<dyn Future<Output = ()>>>>) {
         if let Err(error) = ended {
             std::panic::resume_unwind(error.into_panic());
         }
-    }
-}
-
-/// The thread of a receiver.
-fn receive(receiver: receive::Receiver, beat: Beat) {
-    let index = receiver.index();
-    if let Err(error) = receiver.run(beat) {
-        tracing::error!("receiver {index} stopped: {error}");
     }
 }
 

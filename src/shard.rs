@@ -152,6 +152,9 @@ impl Shard {
                 let mut routed = false;
                 for open in &mut self.open {
                     routed |= open.encode(&event, received_ns, now + self.settings.flush_interval);
+                    if open.bytes.len() >= BATCH_BYTES_MAX {
+                        open.hand_over(self.index, &self.settings, now, false);
+                    }
                 }
                 counts.accepted[event.kind() as usize] += 1;
                 if routed {
@@ -204,7 +207,7 @@ impl Shard {
     }
 
     /// Hands over whatever is open. Returns whether every destination had room; with `give_up`, a
-    /// batch without room is dropped as `overflow`.
+    /// batch without room is dropped as `shutdown`.
     pub fn flush(&mut self, now: Duration, give_up: bool) -> bool {
         let mut done = true;
         for open in &mut self.open {
@@ -257,8 +260,9 @@ impl OpenBatch {
         self.counts.sent += u64::from(events);
         self.publish(shard);
         if let Err(batch) = self.output.sender.try_send(batch) {
+            let lost = if give_up { &mut self.counts.shutdown } else { &mut self.counts.overflow };
+            *lost += u64::from(batch.events);
             self.counts.sent -= u64::from(batch.events);
-            self.counts.overflow += u64::from(batch.events);
         }
     }
 
@@ -304,7 +308,7 @@ pub fn run(
         let now = clock.now();
         let timeout = shard.deadline().map_or(SLEEP_MAX, |at| at.saturating_sub(now));
         sleeper.sleep(Some(timeout.min(SLEEP_MAX)), || {
-            ends.iter().any(|end| end.has_leases()) || ends.iter().all(ShardEnd::finished)
+            ends.iter().any(ShardEnd::has_leases) || ends.iter().all(ShardEnd::finished)
         });
     }
     // The only place where a shard waits for a destination: everything else is over.
@@ -323,10 +327,10 @@ fn turn(
 ) -> usize {
     let now = clock.now();
     let abandon = abandon.load(Ordering::Relaxed);
-    let share = (shard.settings.turn_leases / ends.len()).max(1);
+    let quota = (shard.settings.turn_leases / ends.len()).max(1);
     let mut taken = 0;
     for end in ends {
-        for _ in 0..share {
+        for _ in 0..quota {
             let Some(lease) = end.take() else { break };
             if abandon {
                 shard.abandon(lease.listener);

@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 mod page;
+pub mod reason;
 pub mod stats;

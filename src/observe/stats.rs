@@ -322,6 +322,7 @@ pub(super) mod tests {
         destination.assigned[0].publish(&AssignCounts {
             assigned: 60,
             sent: 50,
+            shutdown: 0,
             overflow: 7,
             open: 3,
         });

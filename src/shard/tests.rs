@@ -140,7 +140,7 @@ fn a_batch_leaves_when_its_first_event_is_old_enough() {
     bench.clock.advance(FLUSH / 2);
     bench.turn(1);
     assert_eq!(bench.shard.deadline(), Some(FLUSH), "of the first event, not of the last");
-    bench.clock.advance(FLUSH / 2 - Duration::from_nanos(1));
+    bench.clock.advance(Duration::from_millis(49));
     bench.turn(0);
     assert!(bench.waiting().is_empty());
     bench.clock.advance(Duration::from_nanos(1));
