@@ -35,6 +35,9 @@ use crate::shard::{self, Output, Shard};
 /// After the time to shut down is over, threads get this long to count what is left.
 const LAST_COUNT: Duration = Duration::from_secs(2);
 
+/// A thread that has panicked unwinds, and reports its end, within this time.
+const TO_BLAME: Duration = Duration::from_millis(500);
+
 /// How the engine is to run.
 #[derive(Debug)]
 pub struct Settings {
@@ -205,15 +208,20 @@ impl Engine {
     }
 
     /// Waits for a thread to end that should not have ended; gives its name.
+    ///
+    /// A thread that fails takes those with it that live on what it sends. They may end first, so the
+    /// one to blame is waited for, for a moment.
     pub async fn failed(&mut self) -> String {
-        match self.ended.recv().await {
-            Some(ended) => {
-                self.left -= 1;
-                self.all_well = false;
-                ended.name
-            }
-            None => "engine".into(),
+        let Some(mut ended) = self.ended.recv().await else { return "engine".into() };
+        self.left -= 1;
+        self.all_well = false;
+        while !ended.failed {
+            let next = tokio::time::timeout(TO_BLAME, self.ended.recv()).await;
+            let Ok(Some(next)) = next else { break };
+            self.left -= 1;
+            ended = next;
         }
+        ended.name
     }
 
     /// Reads what is queued, sends what can be sent within `timeout`, counts the rest.
