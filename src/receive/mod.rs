@@ -11,7 +11,7 @@
 //!
 //! # Parts
 //!
-//! * [`start`] binds the sockets, chooses the backend and makes everything that the threads need;
+//! * [`start()`] binds the sockets, chooses the backend and makes everything that the threads need;
 //!   each [`Receiver`] then runs on a thread of its own.
 //! * The backend fills slots of the receiver's pool: `io_uring`, or recvmmsg inside tokio's readiness,
 //!   or tokio's `recv_from` where there is no Linux.

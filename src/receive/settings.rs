@@ -69,7 +69,7 @@ pub struct FeatureMask {
     pub no_steering: bool,
 }
 
-/// What [`start`](super::start) needs to know.
+/// What [`start`](super::start()) needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The listeners, in the order of [`Listener::ALL`]; `None` when one is not enabled.

@@ -1,7 +1,7 @@
 //! From a borrowed event to a line of InfluxDB's line protocol, for InfluxDB 1, 2 and 3.
 //!
 //! One event is one line: measurement, tags, fields, the receive time in nanoseconds. The series are
-//! those of Butler SOS ([`super::tables`]), prepared once ([`super::plan`]); per event nothing is
+//! those of Butler SOS (`tables`), prepared once (`plan`); per event nothing is
 //! left but copying ready pieces and values into the batch. Log events carry themselves as JSON in
 //! the field `raw_event`, so most bytes are escaped twice; that is done in one pass.
 //!
