@@ -119,9 +119,8 @@ fn threads(setting: Threads, auto: usize) -> usize {
 }
 
 /// Receivers and shards that `auto` stands for. One of each measured best on 2 cores
-/// (docs/performance.md). A shard costs about as much per event as the kernel's receive path and a
-/// receiver together, and the deliver thread half of that: with more cores, half of them become
-/// shards and an eighth receivers.
+/// (docs/performance.md). Per event a shard needs about twice a receiver's time: with more cores, half
+/// of them become shards and an eighth receivers.
 fn threads_for(cores: usize) -> (usize, usize) {
     ((cores / 8).max(1), (cores / 2).max(1))
 }
