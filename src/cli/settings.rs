@@ -279,6 +279,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn auto_is_one_of_each_on_two_cores_and_more_on_more() {
+        let expected = [(1, (1, 1)), (2, (1, 1)), (4, (1, 2)), (8, (1, 4)), (16, (2, 8))];
+        for (cores, threads) in expected {
+            assert_eq!(threads_for(cores), threads, "{cores} cores");
+        }
+    }
+
+    #[test]
     fn a_strict_queue_limits_the_turn() {
         let mut config = crate::config::embedded_default();
         assert_eq!(turn_leases(&config), shard::TURN_LEASES);

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
+use crate::observe::logging::{RateLimited, preview};
 
-/// Refused events are logged at most this often; they are all counted.
-const REFUSALS_LOGGED_EVERY: Duration = Duration::from_mins(1);
-
-/// A refused line is shown up to this many bytes: enough for measurement, tags and the start of the
-/// fields.
-const SHOWN_BYTES: usize = 300;
+/// A refused line is shown up to this many characters: enough for measurement, tags and the start of
+/// the fields.
+const SHOWN: usize = 300;
 
 #[derive(Debug)]
 pub(super) struct Books {
@@ -18,7 +16,7 @@ pub(super) struct Books {
     counts: DeliverCounts,
     /// Why it does not work at the moment.
     trouble: Option<String>,
-    refusal_logged_at: Option<Duration>,
+    refusals: RateLimited,
     refused_unlogged: u64,
 }
 
@@ -28,7 +26,7 @@ impl Books {
             ledger,
             counts: DeliverCounts::default(),
             trouble: None,
-            refusal_logged_at: None,
+            refusals: RateLimited::new(),
             refused_unlogged: 0,
         }
     }
@@ -64,15 +62,14 @@ impl Books {
     pub fn refused(&mut self, now: Duration, events: u32, line: &[u8], reason: &str) {
         self.lost(LossReason::Refused, events);
         self.refused_unlogged += u64::from(events);
-        if self.refusal_logged_at.is_some_and(|at| now < at + REFUSALS_LOGGED_EVERY) {
+        if self.refusals.allow(now).is_none() {
             return;
         }
-        self.refusal_logged_at = Some(now);
         tracing::warn!(
             destination = self.ledger.name,
             refused = std::mem::take(&mut self.refused_unlogged),
             reason = %reason.escape_debug(),
-            line = %shown(line),
+            line = %preview(line, SHOWN),
             "the destination refuses events; they are dropped and counted as `refused`"
         );
     }
@@ -120,24 +117,5 @@ impl Books {
     /// Notes that events were pushed out or grew too old.
     pub fn expired(&mut self, events: u32) {
         self.lost(LossReason::Expired, events);
-    }
-}
-
-/// A line for the log: on one line, whatever is in it, and not too long.
-fn shown(line: &[u8]) -> String {
-    let cut = &line[..line.len().min(SHOWN_BYTES)];
-    let dots = if cut.len() < line.len() { "…" } else { "" };
-    format!("{}{dots}", cut.escape_ascii())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_line_is_one_short_line() {
-        assert_eq!(shown(b"a\nb\x1b[31m"), r"a\nb\x1b[31m");
-        let long = shown(&[b'x'; 1000]);
-        assert_eq!(long.chars().count(), SHOWN_BYTES + 1);
     }
 }
