@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringside::deliver::{Buffer, Encode, influxdb, ndjson};
+use ringside::enrich::Enriched;
 use ringside::event::{Event, Kind, Listener, parse};
 
 /// A performance event of 372 bytes, the average in the recorded traffic.
@@ -23,7 +24,7 @@ const BATCH: usize = 64;
 
 fn measure(criterion: &mut Criterion, name: &str, event: &Event<'_>, encoder: &mut impl Encode) {
     let mut batch = Buffer::with_capacity(256 * 1024);
-    encoder.encode(event, 1, &mut batch);
+    encoder.encode(&Enriched::plain(event, 1), &mut batch);
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Bytes(batch.len() as u64));
     let mut events = 0;
@@ -33,7 +34,8 @@ fn measure(criterion: &mut Criterion, name: &str, event: &Event<'_>, encoder: &m
             if events % BATCH == 0 {
                 batch.clear();
             }
-            encoder.encode(black_box(event), 1_736_150_400_000_000_000, &mut batch);
+            let enriched = Enriched::plain(black_box(event), 1_736_150_400_000_000_000);
+            encoder.encode(&enriched, &mut batch);
         });
     });
     group.finish();

@@ -18,19 +18,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served};
+use crate::enrich::AppNames;
 use crate::event::Listener;
 use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
 use crate::receive::{self, BackendKind, Handle, ReceiveError, Receivers, RingStats};
-use crate::rules::EnabledKinds;
-use crate::shard::{self, Output, Shard};
+use crate::rules::Rules;
+use crate::shard::{self, Lookups, Output, Shard};
 
 /// After the time to shut down is over, threads get this long to count what is left.
 const LAST_COUNT: Duration = Duration::from_secs(2);
@@ -45,8 +47,10 @@ pub struct Settings {
     pub receive: receive::Settings,
     /// How batches are made.
     pub shard: shard::Settings,
-    /// Which kinds of events are wanted.
-    pub enabled: EnabledKinds,
+    /// Which events are wanted. What is stored here later holds from the next turn of each shard on.
+    pub rules: Arc<ArcSwap<Rules>>,
+    /// Names of apps; swapped like the rules.
+    pub app_names: Arc<ArcSwap<AppNames>>,
     /// Where events go.
     pub destinations: Vec<Box<dyn Destination>>,
     /// Requests under way per destination, where order does not matter.
@@ -166,12 +170,13 @@ impl Engine {
                 Ok(())
             })?;
         }
+        let lookups = Lookups { rules: settings.rules, app_names: settings.app_names };
         for (index, (input, outputs)) in inputs.into_iter().zip(outputs).enumerate() {
             let name = format!("shard-{index}");
             let beat = health.add_thread(&name);
             let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
             let shard =
-                Shard::new(index, settings.shard, settings.enabled, ledger, outputs, latency);
+                Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency);
             let abandon = Arc::clone(&abandon);
             spawner.spawn(&name, move || {
                 let clock = SystemClock::new();

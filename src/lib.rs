@@ -29,9 +29,12 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`event`] | bytes → borrowed events: splitting, the seven layouts, validation. No I/O, no clock |
-//! | [`rules`] | which events are wanted |
+//! | [`rules`] | which events are wanted: excluded users, monitor filters, categories |
+//! | [`enrich`] | app names, user agents |
 //! | [`receive`] | sockets, buffer pool, io_uring and fallback backends, admission, leases |
 //! | [`shard`] | the loop that turns leases into batches |
+//! | [`counters`] | counts of events by source, host and subsystem, and the engine's own points |
+//! | [`upstream`] | what was lost before it reached the socket |
 //! | [`deliver`] | batches, retry; one folder per destination: encoder and transport |
 //! | [`observe`] | the loss ledger, metrics, logging, the HTTP endpoints |
 //! | [`config`] | the YAML file → typed settings |
@@ -51,8 +54,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod counters;
 pub mod deliver;
 pub mod engine;
+pub mod enrich;
 pub mod event;
 pub mod observe;
 pub mod receive;
@@ -60,3 +65,4 @@ pub mod rules;
 pub mod secret;
 pub mod shard;
 pub mod synthetic;
+pub mod upstream;

@@ -10,20 +10,26 @@
 //! Envelope, per 372-byte log event on one core: split and validate 250 ns, encode 350 ns; counters
 //! are published once per turn of up to [`TURN_LEASES`] leases.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+use crate::counters::Tally;
 use crate::deliver::batch::{Batch, BatchSender, Buffer};
 use crate::deliver::{Clock, Encode};
-use crate::event::{self, Event, Listener};
+use crate::enrich::{AppNames, Enriched, UNKNOWN_APP, UserAgent, UserAgents};
+use crate::event::{self, Column, Event, Kind, Listener};
 use crate::observe::health::Beat;
 use crate::observe::histogram::{Latency, LocalHistogram};
 use crate::observe::ledger::{
     AssignCounts, DestinationLedger, Ledger, Note, RejectReason, ShardCounts,
 };
 use crate::receive::{ShardEnd, Sleeper};
-use crate::rules::EnabledKinds;
+use crate::rules::Rules;
+use crate::upstream::Gaps;
 
 /// Leases taken before counters are published and deadlines looked at, unless told otherwise. At
 /// 2 µs per event a turn lasts half a millisecond, well inside the smallest `flushInterval`.
@@ -55,6 +61,16 @@ pub struct Settings {
     pub batch_events: u32,
     /// Leases taken in a turn over all receivers, but at least one from each, so that none starves.
     pub turn_leases: usize,
+}
+
+/// What a shard looks events up in. Whoever stores something new changes what holds from the shard's
+/// next turn on.
+#[derive(Clone, Debug)]
+pub struct Lookups {
+    /// Which events are wanted.
+    pub rules: Arc<ArcSwap<Rules>>,
+    /// Names of apps.
+    pub app_names: Arc<ArcSwap<AppNames>>,
 }
 
 /// One destination as a shard sees it.
@@ -90,7 +106,14 @@ struct OpenBatch {
 pub struct Shard {
     index: usize,
     settings: Settings,
-    enabled: EnabledKinds,
+    lookups: Lookups,
+    /// As of this turn.
+    rules: Arc<Rules>,
+    /// As of this turn.
+    app_names: Arc<AppNames>,
+    user_agents: UserAgents,
+    tally: Tally,
+    gaps: Gaps,
     ledger: Arc<Ledger>,
     counts: [ShardCounts; Listener::COUNT],
     open: Vec<OpenBatch>,
@@ -107,7 +130,7 @@ impl Shard {
     pub fn new(
         index: usize,
         settings: Settings,
-        enabled: EnabledKinds,
+        lookups: Lookups,
         ledger: Arc<Ledger>,
         outputs: Vec<Output>,
         latency: Arc<Latency>,
@@ -126,7 +149,12 @@ impl Shard {
         Self {
             index,
             settings,
-            enabled,
+            rules: lookups.rules.load_full(),
+            app_names: lookups.app_names.load_full(),
+            lookups,
+            user_agents: UserAgents::default(),
+            tally: Tally::default(),
+            gaps: Gaps::default(),
             ledger,
             counts: [ShardCounts::default(); Listener::COUNT],
             open,
@@ -137,30 +165,63 @@ impl Shard {
         }
     }
 
+    /// Begins a turn: from here on the newest rules and names hold.
+    pub fn begin_turn(&mut self) {
+        renew(&mut self.rules, &self.lookups.rules);
+        renew(&mut self.app_names, &self.lookups.app_names);
+    }
+
     /// Reads one datagram and encodes it for every destination that wants it. `now` is the clock's
     /// monotonic time at the start of the turn.
-    pub fn take(&mut self, listener: Listener, payload: &[u8], received_ns: u64, now: Duration) {
+    pub fn take(
+        &mut self,
+        listener: Listener,
+        payload: &[u8],
+        source: SocketAddr,
+        received_ns: u64,
+        now: Duration,
+    ) {
         let counts = &mut self.counts[listener as usize];
         counts.taken += 1;
         match event::parse(listener, payload, &mut self.scratch) {
             Err(error) => counts.rejected.add(error.into(), 1),
-            Ok(event) if !self.enabled.contains(event.kind()) => {
-                counts.rejected.add(RejectReason::SourceDisabled, 1);
-            }
             Ok(event) => {
-                note(counts, &event);
-                let mut routed = false;
-                for open in &mut self.open {
-                    routed |= open.encode(&event, received_ns, now + self.settings.flush_interval);
-                    if open.bytes.len() >= BATCH_BYTES_MAX {
-                        open.hand_over(self.index, &self.settings, now, false);
+                let _lost = self.gaps.note(source, &event);
+                let app_name = app_name(&self.app_names, &event);
+                match self.rules.judge(&event, app_name) {
+                    Err(reason) => {
+                        counts.rejected.add(reason, 1);
+                        if reason == RejectReason::Filter {
+                            self.tally.filtered(&event, app_name);
+                        } else {
+                            self.tally.received(&event);
+                        }
                     }
-                }
-                counts.accepted[event.kind() as usize] += 1;
-                if routed {
-                    counts.routed += 1;
-                } else {
-                    counts.unrouted += 1;
+                    Ok(categories) => {
+                        note(counts, &event);
+                        self.tally.received(&event);
+                        let enriched = Enriched {
+                            event: &event,
+                            received_ns,
+                            app_name,
+                            user_agent: user_agent(&mut self.user_agents, &event),
+                            categories: categories.as_deref(),
+                        };
+                        let due = now + self.settings.flush_interval;
+                        let mut routed = false;
+                        for open in &mut self.open {
+                            routed |= open.encode(&enriched, due);
+                            if open.bytes.len() >= BATCH_BYTES_MAX {
+                                open.hand_over(self.index, &self.settings, now, false);
+                            }
+                        }
+                        counts.accepted[event.kind() as usize] += 1;
+                        if routed {
+                            counts.routed += 1;
+                        } else {
+                            counts.unrouted += 1;
+                        }
+                    }
                 }
             }
         }
@@ -181,6 +242,7 @@ impl Shard {
     /// Ends a turn: hands over the batches that are due, publishes the counters.
     pub fn end_turn(&mut self, clock: &impl Clock) {
         let now = clock.now();
+        self.tally.end_turn(now);
         for open in &mut self.open {
             if open.is_due(&self.settings, now) {
                 open.hand_over(self.index, &self.settings, now, false);
@@ -222,15 +284,15 @@ impl Shard {
 }
 
 impl OpenBatch {
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, due: Duration) -> bool {
-        if !self.output.encoder.wants(event) {
+    fn encode(&mut self, enriched: &Enriched<'_>, due: Duration) -> bool {
+        if !self.output.encoder.wants(enriched.event) {
             return false;
         }
         if self.events == 0 {
-            self.oldest_ns = received_ns;
+            self.oldest_ns = enriched.received_ns;
             self.due = due;
         }
-        self.output.encoder.encode(event, received_ns, &mut self.bytes);
+        self.output.encoder.encode(enriched, &mut self.bytes);
         self.events += 1;
         self.counts.assigned += 1;
         self.counts.open += 1;
@@ -268,6 +330,30 @@ impl OpenBatch {
 
     fn publish(&self, shard: usize) {
         self.output.ledger.assigned[shard].publish(&self.counts);
+    }
+}
+
+/// The browser behind a user event.
+fn user_agent<'c>(agents: &'c mut UserAgents, event: &Event<'_>) -> Option<&'c UserAgent> {
+    agents.get(event.user_agent()?)
+}
+
+/// Takes what was stored last, if that is something new.
+fn renew<T>(current: &mut Arc<T>, newest: &ArcSwap<T>) {
+    let newest = newest.load();
+    if !Arc::ptr_eq(current, &newest) {
+        *current = Arc::clone(&newest);
+    }
+}
+
+/// The name of the app that an event is about; see [`Enriched::app_name`].
+fn app_name<'n>(names: &'n AppNames, event: &Event<'_>) -> Option<&'n str> {
+    match event.kind() {
+        Kind::ProxySession | Kind::ProxyConnection => {
+            event.context_app_id().map(|app| names.get(&app).unwrap_or(UNKNOWN_APP))
+        }
+        Kind::QixPerf => event.uuid(Column::AppId).and_then(|app| names.get(&app)),
+        _ => None,
     }
 }
 
@@ -329,13 +415,15 @@ fn turn(
     let abandon = abandon.load(Ordering::Relaxed);
     let quota = (shard.settings.turn_leases / ends.len()).max(1);
     let mut taken = 0;
+    shard.begin_turn();
     for end in ends {
         for _ in 0..quota {
             let Some(lease) = end.take() else { break };
             if abandon {
                 shard.abandon(lease.listener);
             } else {
-                shard.take(lease.listener, end.payload(&lease), lease.received_ns, now);
+                let payload = end.payload(&lease);
+                shard.take(lease.listener, payload, lease.source, lease.received_ns, now);
             }
             end.give_back(lease);
             taken += 1;

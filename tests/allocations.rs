@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Destination, Encode, Served, ndjson};
 use ringside::engine::{Engine, Settings};
 use ringside::event::{Kind, Listener};
 use ringside::observe::ledger::DeliverCounts;
 use ringside::receive::{self, BackendChoice, ListenerSettings};
-use ringside::rules::EnabledKinds;
+use ringside::rules::{EnabledKinds, Rules};
 use ringside::shard;
 use ringside::synthetic::{Cluster, Mix};
 
@@ -138,7 +139,8 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
             batch_events: 5000,
             turn_leases: shard::TURN_LEASES,
         },
-        enabled: EnabledKinds([true; Kind::COUNT]),
+        rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(EnabledKinds([true; Kind::COUNT])))),
+        app_names: Arc::default(),
         destinations: FORMATS
             .map(|format| Box::new(Nowhere { format, batches: Arc::clone(batches) }) as Box<_>)
             .into(),

@@ -20,6 +20,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Buffer, Encode};
+use ringside::enrich::Enriched;
 use ringside::event::{Kind, Listener, ParseError, parse};
 
 use butler_sos::{Datagram, Loss, Rules, Version};
@@ -443,7 +444,7 @@ fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<L
     let mut scratch = Vec::new();
     let event = parse(datagram.listener, &datagram.payload, &mut scratch)?;
     let mut out = Buffer::default();
-    encoder.encode(&event, 1_700_000_000_000_000_000, &mut out);
+    encoder.encode(&Enriched::plain(&event, 1_700_000_000_000_000_000), &mut out);
     let text = std::str::from_utf8(&out).expect("lines are UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");
     Ok(Line::read_all(text, version).into_iter().map(|(_, line)| line).collect())

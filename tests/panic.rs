@@ -6,16 +6,19 @@
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use ringside::deliver::batch::Buffer;
 use ringside::deliver::line::Line;
 use ringside::deliver::{Destination, Encode, Served};
 use ringside::engine::{Drained, Engine, Settings};
+use ringside::enrich::Enriched;
 use ringside::event::{Event, Kind, Listener};
 use ringside::observe::ledger::{DeliverCounts, DestinationSnapshot};
 use ringside::receive::{self, BackendChoice, ListenerSettings};
-use ringside::rules::EnabledKinds;
+use ringside::rules::{EnabledKinds, Rules};
 use ringside::shard;
 
 const USER: &str = "/qseow-proxy-session/;pro2-win1;Start session;LAB;goran;AppAccess;/hub/;text";
@@ -45,7 +48,8 @@ impl Encode for Byte {
         true
     }
 
-    fn encode(&mut self, event: &Event<'_>, _: u64, out: &mut Buffer) {
+    fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
+        let event = enriched.event;
         let log = event.kind().listener() == Listener::LogEvents;
         assert!(!(log && self.0 == Failure::Encoding), "an encoder that fails, for the test");
         Line::append(out, 2, |line| line.byte(if log { b'l' } else { b'u' }));
@@ -102,7 +106,8 @@ fn settings(backend: BackendChoice, failure: Failure) -> Settings {
             batch_events: 1000,
             turn_leases: shard::TURN_LEASES,
         },
-        enabled: EnabledKinds([true; Kind::COUNT]),
+        rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(EnabledKinds([true; Kind::COUNT])))),
+        app_names: Arc::default(),
         destinations: vec![Box::new(Nowhere(Failure::None)), Box::new(Nowhere(failure))],
         in_flight: 1,
     }

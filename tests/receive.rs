@@ -112,7 +112,14 @@ impl Room {
                         let Lease { source, listener, received_ns, .. } = lease;
                         let payload = end.payload(&lease).to_vec();
                         end.give_back(lease);
-                        got.push(Got { payload, source, listener, received_ns, receiver, shard });
+                        got.push(Got {
+                            payload,
+                            source: source.ip(),
+                            listener,
+                            received_ns,
+                            receiver,
+                            shard,
+                        });
                     }
                 }
             }

@@ -3,8 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads};
@@ -17,7 +20,7 @@ use crate::event::{self, Kind};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
 use crate::receive::{self, BackendChoice, ListenerSettings};
-use crate::rules::EnabledKinds;
+use crate::rules::{EnabledKinds, Rules};
 use crate::shard;
 
 /// What `run` needs.
@@ -75,7 +78,8 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 batch_events: config.influxdb_config.max_batch_size,
                 turn_leases: turn_leases(config),
             },
-            enabled: enabled(config),
+            rules: Arc::new(ArcSwap::from_pointee(rules(config))),
+            app_names: Arc::default(),
             destinations: destinations(config)?,
             in_flight: config.ringside.deliver.in_flight.into(),
         },
@@ -154,6 +158,10 @@ fn listener(
         backpressure_threshold: queue.backpressure_threshold,
         strict,
     })
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules::accepting(enabled(config))
 }
 
 fn enabled(config: &Config) -> EnabledKinds {

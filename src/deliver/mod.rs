@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::enrich::Enriched;
 use crate::event::Event;
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::DestinationLedger;
@@ -82,9 +83,8 @@ pub trait Encode: Send {
     /// Whether the destination wants this event at all.
     fn wants(&self, event: &Event<'_>) -> bool;
 
-    /// Appends one event to an open batch. `received_ns` is the receive time in nanoseconds since
-    /// 1970, unique within a run. Must not allocate beyond growing `out`.
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut Buffer);
+    /// Appends one event to an open batch. Must not allocate beyond growing `out`.
+    fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer);
 }
 
 /// Time, for everything in this room.

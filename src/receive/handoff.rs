@@ -7,7 +7,7 @@
 //! Leases travel as plain copies and become a [`Lease`] when a shard takes them, so a ring that is
 //! dropped with entries in it drops no lease.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -19,7 +19,7 @@ use crate::event::Listener;
 /// A lease on its way to a shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handed {
-    pub(super) source: IpAddr,
+    pub(super) source: SocketAddr,
     pub(super) received_ns: u64,
     pub(super) len: u32,
     pub(super) slot: u16,
@@ -168,7 +168,7 @@ mod tests {
 
     fn handed(slot: u16) -> Handed {
         Handed {
-            source: Ipv4Addr::LOCALHOST.into(),
+            source: (Ipv4Addr::LOCALHOST, 1).into(),
             received_ns: u64::from(slot),
             len: 0,
             slot,

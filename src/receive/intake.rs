@@ -5,7 +5,7 @@
 //! after, so that for every reader of the ledger at least as many datagrams were handed over as were
 //! taken.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ use crate::observe::ledger::{DropReason, Ledger, ReceiveCounts};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datagram {
     pub(super) listener: Listener,
-    pub(super) source: IpAddr,
+    pub(super) source: SocketAddr,
     /// Bytes sent.
     pub(super) len: usize,
     /// Bytes stored in the slot: fewer when the datagram was too long for it.
@@ -139,8 +139,8 @@ impl Intake {
         debug_assert_eq!(stored, len, "an admitted datagram is whole");
         counts.handed += 1;
         self.pool.lease(slot, listener, stored);
-        let source = source.to_canonical();
-        let shard = shard_of(source, self.ends.len());
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let shard = shard_of(source.ip(), self.ends.len());
         self.ends[shard].stage(Handed {
             source,
             received_ns: self.stamps.next(),

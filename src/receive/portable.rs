@@ -12,7 +12,7 @@ use super::intake::{Datagram, Intake};
 use super::pace::{IDLE, STARVED};
 use super::settings::ReceiveError;
 use super::slots::{PAYLOAD, PAYLOAD_MAX};
-use super::socket::Bound;
+use super::socket::{Bound, UNKNOWN_SOURCE};
 use super::start::{Receiver, RingCounters, count};
 use crate::event::Listener;
 
@@ -86,12 +86,11 @@ fn receive_one(intake: &mut Intake, socket: &UdpSocket, listener: Listener) -> i
     let buffer = unsafe { std::slice::from_raw_parts_mut(slots.start_of(slot).add(PAYLOAD), room) };
     match socket.try_recv_from(buffer) {
         Ok((len, from)) => {
-            let source = from.ip();
-            intake.admit(slot, &Datagram { listener, source, len, stored: len });
+            intake.admit(slot, &Datagram { listener, source: from, len, stored: len });
             Ok(true)
         }
         Err(error) if error.raw_os_error() == Some(TOO_LONG) => {
-            let source = std::net::Ipv4Addr::UNSPECIFIED.into();
+            let source = UNKNOWN_SOURCE;
             let too_long = Datagram { listener, source, len: PAYLOAD_MAX, stored: room };
             intake.admit(slot, &too_long);
             Ok(true)

@@ -6,7 +6,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 use std::task::Poll;
@@ -70,7 +69,7 @@ impl Batch {
             let name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
             // SAFETY: the slot was taken from the pool and the call that wrote to it has returned.
             let name = unsafe { slots.bytes(slot, HEADER, name_len) };
-            let source = socket::source_of(name).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let source = socket::source_of(name).unwrap_or(socket::UNKNOWN_SOURCE);
             let len = header.msg_len as usize;
             let stored = len.min(slots.slot_size() - PAYLOAD);
             each(intake, slot, &Datagram { listener: bound.listener, source, len, stored });

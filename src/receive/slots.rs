@@ -17,7 +17,7 @@
 //! pages.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,7 +54,7 @@ pub struct Lease {
     pub(super) slot: u16,
     pub(super) len: u32,
     /// Who it came from. IPv4 addresses mapped into IPv6 are given as IPv4.
-    pub source: IpAddr,
+    pub source: SocketAddr,
     /// The port it arrived on.
     pub listener: Listener,
     /// Receive time, in ns since 1970; unique within a run.

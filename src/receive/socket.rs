@@ -1,7 +1,7 @@
 //! The UDP sockets: binding, buffer sizes, kernel drops, and closing the door at the end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -146,14 +146,21 @@ pub(super) fn set_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
 
 /// From the socket address that the kernel writes (`sockaddr_in` or `sockaddr_in6`).
 #[cfg(target_os = "linux")]
-pub(super) fn source_of(name: &[u8]) -> Option<IpAddr> {
+pub(super) fn source_of(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
-    match i32::from(family) {
-        libc::AF_INET => Some(IpAddr::from(*name.get(4..)?.first_chunk::<4>()?)),
-        libc::AF_INET6 => Some(IpAddr::from(*name.get(8..)?.first_chunk::<16>()?)),
-        _ => None,
-    }
+    let address = match i32::from(family) {
+        libc::AF_INET => IpAddr::from(*name.get(4..)?.first_chunk::<4>()?),
+        libc::AF_INET6 => IpAddr::from(*name.get(8..)?.first_chunk::<16>()?),
+        _ => return None,
+    };
+    // In both families the port comes right after the family, in network order.
+    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk::<2>()?);
+    Some(SocketAddr::new(address, port))
 }
+
+/// Stands for a sender that the kernel did not name.
+pub(super) const UNKNOWN_SOURCE: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 #[derive(Debug)]
 struct Watched {
@@ -328,12 +335,12 @@ mod tests {
     #[test]
     fn names_are_parsed_and_short_ones_refused() {
         let v4 = [2, 0, 0, 53, 10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(source_of(&v4), Some(IpAddr::from([10, 1, 2, 3])));
+        assert_eq!(source_of(&v4), Some(SocketAddr::from(([10, 1, 2, 3], 53))));
         assert_eq!(source_of(&v4[..7]), None);
         let mut v6 = [0; 28];
         v6[0] = 10;
         v6[23] = 1;
-        assert_eq!(source_of(&v6), Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
+        assert_eq!(source_of(&v6), Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0))));
         assert_eq!(source_of(&[]), None);
         assert_eq!(source_of(&[1, 0, 0, 0, 0, 0, 0, 0]), None);
     }

@@ -18,7 +18,6 @@
 //! only if that reserve was misjudged.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -380,7 +379,7 @@ impl<'a> Uring<'a> {
         // `payload_data` is clamped to what was stored; the other length is the datagram's own.
         let datagram = Datagram {
             listener,
-            source: socket::source_of(out.name_data()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            source: socket::source_of(out.name_data()).unwrap_or(socket::UNKNOWN_SOURCE),
             len: out.incoming_payload_len() as usize,
             stored: out.payload_data().len(),
         };

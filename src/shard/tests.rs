@@ -11,6 +11,7 @@ use crate::deliver::line::Line;
 use crate::event::Kind;
 use crate::observe::ledger::AssignCounts;
 use crate::receive::{self, BackendChoice, ListenerSettings, Receivers};
+use crate::rules::EnabledKinds;
 
 const LOG: Listener = Listener::LogEvents;
 const ENGINE: &[u8] = b"/qseow-engine/;1;2;3;WARN;host;System;LAB\\service;text";
@@ -47,7 +48,7 @@ impl Encode for Lines {
         event.kind() == Kind::Engine
     }
 
-    fn encode(&mut self, _: &Event<'_>, _: u64, out: &mut Buffer) {
+    fn encode(&mut self, _: &Enriched<'_>, out: &mut Buffer) {
         let text = vec![b'x'; self.0 - 1];
         Line::append(out, self.0, |line| line.bytes(&text));
     }
@@ -72,13 +73,18 @@ impl Bench {
         };
         let mut enabled = EnabledKinds([true; Kind::COUNT]);
         enabled.0[Kind::Scheduler as usize] = false;
+        let lookups = Lookups {
+            rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(enabled))),
+            app_names: Arc::default(),
+        };
         let latency = Arc::new(Latency::default());
-        let shard = Shard::new(0, settings, enabled, Arc::clone(&ledger), vec![output], latency);
+        let shard = Shard::new(0, settings, lookups, Arc::clone(&ledger), vec![output], latency);
         Self { clock: Hand::default(), ledger, shard, batches }
     }
 
     fn take(&mut self, payload: &[u8]) {
-        self.shard.take(LOG, payload, 1, self.clock.now());
+        let source = SocketAddr::from(([127, 0, 0, 1], 1));
+        self.shard.take(LOG, payload, source, 1, self.clock.now());
     }
 
     /// Ends a turn after `events` engine events; publishing asserts the ledger's equations.

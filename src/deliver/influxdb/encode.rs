@@ -17,6 +17,7 @@ use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, NUMBER_ROOM};
 use crate::deliver::line::Line;
+use crate::enrich::Enriched;
 use crate::event::{Event, Kind, Listener};
 
 /// The versions of InfluxDB whose series Butler SOS writes differently.
@@ -94,7 +95,8 @@ impl Encode for Encoder {
         self.kinds[event.kind() as usize]
     }
 
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut Buffer) {
+    fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
+        let Enriched { event, received_ns, .. } = *enriched;
         let plan = &self.plans[event.kind() as usize];
         let mut values = Values::empty();
         values.read(event, &mut self.scratch);

@@ -26,6 +26,7 @@ use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, NUMBER_ROOM};
 use crate::deliver::line::{Escape, Line};
+use crate::enrich::Enriched;
 use crate::event::{Column, Event, Field, Kind, Listener};
 
 /// Length of a UUID as text.
@@ -59,7 +60,8 @@ impl Encode for Encoder {
         self.kinds[event.kind() as usize]
     }
 
-    fn encode(&mut self, event: &Event<'_>, received_ns: u64, out: &mut Buffer) {
+    fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
+        let Enriched { event, received_ns, .. } = *enriched;
         Line::append(out, bound(event), |line| {
             line.bytes(b"{\"received\":\"");
             self.clock.write(received_ns, line);
@@ -220,7 +222,7 @@ mod tests {
         let mut scratch = Vec::new();
         let event = parse(listener, payload.as_bytes(), &mut scratch).unwrap();
         let mut out = Buffer::default();
-        Encoder::new(KINDS).encode(&event, ns, &mut out);
+        Encoder::new(KINDS).encode(&Enriched::plain(&event, ns), &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
 

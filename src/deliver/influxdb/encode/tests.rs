@@ -33,7 +33,7 @@ fn encode_with(settings: &EncoderSettings, payload: &str) -> String {
     let mut scratch = Vec::new();
     let event = parse(listener(payload), payload.as_bytes(), &mut scratch).unwrap();
     let mut out = Buffer::default();
-    Encoder::new(settings).encode(&event, 7, &mut out);
+    Encoder::new(settings).encode(&Enriched::plain(&event, 7), &mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -396,7 +396,7 @@ proptest! {
             let tags = vec![("dc".to_owned(), "north europe".to_owned())];
             let settings =
                 EncoderSettings { user_tags: tags.clone(), log_tags: tags, ..settings(version) };
-            Encoder::new(&settings).encode(&event, 7, &mut out);
+            Encoder::new(&settings).encode(&Enriched::plain(&event, 7), &mut out);
             let line = std::str::from_utf8(&out).unwrap();
             prop_assert_eq!(line.matches('\n').count(), 1);
             if version == V3 {
