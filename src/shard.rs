@@ -22,6 +22,7 @@ use crate::deliver::batch::{Batch, BatchSender, Buffer};
 use crate::deliver::{Clock, Encode};
 use crate::enrich::{AppNames, Enriched, UNKNOWN_APP, UserAgent, UserAgents};
 use crate::event::{self, Column, Event, Kind, Listener};
+use crate::observe::event_lines;
 use crate::observe::health::Beat;
 use crate::observe::histogram::{Latency, LocalHistogram};
 use crate::observe::ledger::{
@@ -184,11 +185,18 @@ impl Shard {
         let counts = &mut self.counts[listener as usize];
         counts.taken += 1;
         match event::parse(listener, payload, &mut self.scratch) {
-            Err(error) => counts.rejected.add(error.into(), 1),
+            Err(error) => {
+                counts.rejected.add(error.into(), 1);
+                event_lines::no_event(listener, source, payload, error, now);
+            }
             Ok(event) => {
                 let _lost = self.gaps.note(source, &event);
                 let app_name = app_name(&self.app_names, &event);
-                match self.rules.judge(&event, app_name) {
+                let judged = self.rules.judge(&event, app_name);
+                if event_lines::wanted() {
+                    event_lines::event(&event, payload, judged.as_ref().err().copied(), now);
+                }
+                match judged {
                     Err(reason) => {
                         counts.rejected.add(reason, 1);
                         if reason == RejectReason::Filter {
