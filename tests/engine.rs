@@ -323,6 +323,61 @@ fn metrics_and_health_have_ports_of_their_own_when_the_file_says_so() {
 }
 
 #[test]
+fn the_settings_are_shown_without_secrets_when_the_file_says_so() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    let with = |enable: bool| {
+        Config::default().text().replace(
+            "  ringside:\n",
+            &format!(
+                "  configVisualisation: {{ enable: {enable}, host: 127.0.0.1, port: {port} }}\n  \
+                 newRelic: {{ event: {{ header: [{{ name: X-Key, value: hush-hush }}] }} }}\n  \
+                 ringside:\n"
+            ),
+        )
+    };
+    let mut ringside = Ringside::start_with(&with(true), &[]);
+    let own = support::http_get(SocketAddr::from(([127, 0, 0, 1], port)), "/");
+    for (status, text) in [ringside.get("/api/config"), own] {
+        assert_eq!(status, 200);
+        assert!(text.contains("Butler-SOS:") && text.contains("configVisualisation:"), "{text}");
+        assert!(text.contains("X-Key") && text.contains("***"), "{text}");
+        assert!(!text.contains("hush"), "{text}");
+    }
+    assert!(ringside.stop().success());
+    let mut ringside = Ringside::start_with(&with(false), &[]);
+    assert_eq!(ringside.get("/api/config").0, 404);
+    assert!(ringside.stop().success());
+}
+
+#[test]
+fn events_are_logged_one_by_one_when_the_level_asks_for_it() {
+    for (level, shows) in [
+        ("info", None),
+        ("verbose", Some("qseow-proxy-session accepted: host=")),
+        ("debug", Some("qseow-proxy-session accepted: host=")),
+        ("silly", Some("[/qseow-proxy-session/;")),
+    ] {
+        let mut ringside = Ringside::start_with(&Config::default().text(), &["-l", level]);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let event = user_event("hello\u{1b}[2J");
+        socket.send_to(event.as_bytes(), ringside.user_events).expect("send on loopback");
+        ringside.wait_stats("the event is parsed", |stats| {
+            number(stats, "/listeners/user_events/parsed") == 1
+        });
+        assert!(ringside.stop().success());
+        let log = ringside.log();
+        match shows {
+            Some(text) => assert!(log.contains(text), "{level}: {log}"),
+            None => assert!(!log.contains("qseow-proxy-session"), "{level}: {log}"),
+        }
+        assert!(!log.contains('\u{1b}'), "{level}: {log}");
+    }
+}
+
+#[test]
 fn without_a_file_events_go_to_the_data_folder() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(binary());

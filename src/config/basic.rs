@@ -61,7 +61,7 @@ section! {
         host: String = "localhost".to_owned() => Filled;
         /// Port to listen on.
         port: u16 = 3100 => LISTEN_PORTS;
-        /// Hides secrets on the page.
+        /// Hides secrets on the page; they stay hidden with `false` too.
         obfuscate: bool = true;
     }
 }

@@ -123,7 +123,7 @@ section! {
         /// Health for container platforms.
         docker_health_check: DockerHealthCheck = off();
         /// A web page with the configuration.
-        config_visualisation: ConfigVisualisation = off(), later;
+        config_visualisation: ConfigVisualisation = off();
         /// Requests that say that the process lives.
         heartbeat: Heartbeat = off(), later;
         /// Memory and uptime of the process.

@@ -63,6 +63,8 @@ pub enum Part {
     Metrics,
     /// `/health` only: the section `dockerHealthCheck`.
     Health,
+    /// The settings in effect only: the section `configVisualisation`.
+    Config,
 }
 
 impl Part {
@@ -73,6 +75,7 @@ impl Part {
             Self::Console => "Butler-SOS.ringside.console",
             Self::Metrics => "Butler-SOS.prometheus",
             Self::Health => "Butler-SOS.dockerHealthCheck",
+            Self::Config => "Butler-SOS.configVisualisation",
         }
     }
 }
@@ -83,6 +86,7 @@ impl fmt::Display for Part {
             Self::Console => "console",
             Self::Metrics => "metrics",
             Self::Health => "health check",
+            Self::Config => "page with the configuration",
         })
     }
 }
@@ -96,8 +100,11 @@ pub struct BindSettings {
     pub host: String,
     /// TCP port; 0 lets the system choose.
     pub port: u16,
-    /// The token of the console. Required there unless the address is a loopback address.
+    /// The token of the console. Required for the console and the configuration, unless the address
+    /// is a loopback address.
     pub token: Option<Token>,
+    /// The settings in effect, without secrets, where they are to be shown.
+    pub config: Option<Arc<str>>,
 }
 
 /// Why the endpoints cannot be opened.
@@ -117,10 +124,12 @@ pub enum Error {
     },
     /// The console would be open to the network.
     #[error(
-        "the console on {address} can be reached from other machines and needs a token: set \
-         Butler-SOS.ringside.console.token, or bind it to 127.0.0.1"
+        "the {part} on {address} can be reached from other machines and needs a token: set \
+         Butler-SOS.ringside.console.token, or bind it to 127.0.0.1 with {}.host", part.section()
     )]
     TokenRequired {
+        /// For what.
+        part: Part,
         /// Where.
         address: SocketAddr,
     },
@@ -156,6 +165,7 @@ struct Bind {
     listener: TcpListener,
     address: SocketAddr,
     guard: Guard,
+    config: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Bind {
@@ -166,7 +176,7 @@ impl fmt::Debug for Bind {
 
 impl Bind {
     fn new(settings: &BindSettings) -> Result<Self, Error> {
-        let BindSettings { part, ref host, port, ref token } = *settings;
+        let BindSettings { part, ref host, port, ref token, ref config } = *settings;
         let open = || {
             let addresses: Vec<_> = (host.as_str(), port).to_socket_addrs()?.collect();
             let listener = TcpListener::bind(addresses.as_slice())?;
@@ -177,10 +187,12 @@ impl Bind {
             open().map_err(|source| Error::Bind { part, host: host.clone(), port, source })?;
         // What was bound counts, not how the file names it.
         let loopback = address.ip().to_canonical().is_loopback();
-        if part == Part::Console && !loopback && token.is_none() {
-            return Err(Error::TokenRequired { address });
+        let open_to_all = matches!(part, Part::Metrics | Part::Health);
+        if !open_to_all && !loopback && token.is_none() {
+            return Err(Error::TokenRequired { part, address });
         }
-        Ok(Self { part, listener, address, guard: Guard::new(loopback, token.clone())? })
+        let guard = Guard::new(loopback, token.clone())?;
+        Ok(Self { part, listener, address, guard, config: config.clone() })
     }
 }
 
@@ -206,6 +218,7 @@ impl Server {
                 let site = Arc::new(Site {
                     state: Arc::clone(state),
                     guard: bind.guard,
+                    config: bind.config,
                     streams: Arc::new(Semaphore::new(STREAMS_MAX)),
                 });
                 tokio::spawn(accept(listener, router(bind.part, site)));
@@ -248,6 +261,7 @@ async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermi
 struct Site {
     state: Arc<State>,
     guard: Guard,
+    config: Option<Arc<str>>,
     streams: Arc<Semaphore>,
 }
 
@@ -258,10 +272,12 @@ fn router(part: Part, site: Arc<Site>) -> Router {
             .route("/login", post(log_in))
             .route("/api/stats", get(stats))
             .route("/api/stream", get(events))
+            .route("/api/config", get(config))
             .route("/metrics", get(prometheus))
             .route("/health", get(health)),
         Part::Metrics => Router::new().route("/metrics", get(prometheus)),
         Part::Health => Router::new().route("/health", get(health)),
+        Part::Config => Router::new().route("/", get(config)),
     };
     routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -328,6 +344,14 @@ async fn log_in(Extract(site): Extract<Arc<Site>>, body: Bytes) -> Response {
             (StatusCode::SEE_OTHER, headers).into_response()
         }
         None => html(StatusCode::UNAUTHORIZED, page::LOGIN),
+    }
+}
+
+/// The settings in effect as YAML; 404 where they are not to be shown.
+async fn config(Extract(site): Extract<Arc<Site>>) -> Response {
+    match &site.config {
+        Some(config) => config.to_string().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

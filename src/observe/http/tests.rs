@@ -23,7 +23,8 @@ struct Running {
 impl Running {
     fn start(part: Part, token: Option<&str>, state: State) -> Self {
         let token = token.and_then(Token::new);
-        let settings = BindSettings { part, host: "127.0.0.1".into(), port: 0, token };
+        let settings =
+            BindSettings { part, host: "127.0.0.1".into(), port: 0, token, config: None };
         let server = Server::bind(&[settings]).unwrap();
         let address = server.addresses().next().unwrap().1;
         let (stop, stopped) = oneshot::channel();
@@ -238,8 +239,13 @@ fn streams_are_bounded_and_places_come_back() {
 
 #[test]
 fn binding_fails_with_something_to_do() {
-    let settings =
-        |part, host: &str, port| BindSettings { part, host: host.into(), port, token: None };
+    let settings = |part, host: &str, port| BindSettings {
+        part,
+        host: host.into(),
+        port,
+        token: None,
+        config: None,
+    };
     let first = Server::bind(&[settings(Part::Console, "127.0.0.1", 0)]).unwrap();
     let port = first.addresses().next().unwrap().1.port();
     let error = Server::bind(&[settings(Part::Metrics, "127.0.0.1", port)]).unwrap_err();
@@ -252,8 +258,13 @@ fn binding_fails_with_something_to_do() {
 
 #[test]
 fn the_console_is_not_opened_to_the_network_without_a_token() {
-    let mut settings =
-        BindSettings { part: Part::Console, host: "0.0.0.0".into(), port: 0, token: None };
+    let mut settings = BindSettings {
+        part: Part::Console,
+        host: "0.0.0.0".into(),
+        port: 0,
+        token: None,
+        config: None,
+    };
     let error = Server::bind(&[settings.clone()]).unwrap_err();
     assert!(matches!(error, Error::TokenRequired { .. }), "{error}");
     settings.token = Token::new("s3cret");
