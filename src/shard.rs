@@ -153,7 +153,7 @@ impl Shard {
             rules: lookups.rules.load_full(),
             app_names: lookups.app_names.load_full(),
             lookups,
-            user_agents: UserAgents::default(),
+            user_agents: UserAgents::new(),
             tally: Tally::default(),
             gaps: Gaps::default(),
             ledger,

@@ -32,7 +32,9 @@ mod tests;
 pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use split::{Ends, Reading};
 use uuid::{Uuid, Variant};
 
@@ -188,6 +190,8 @@ pub struct Event<'a> {
     /// What was noticed while reading it.
     pub flags: Flags,
     activity_is_user: bool,
+    /// The whole message of a user event; empty for others.
+    user_message: &'a str,
     fields: [Field<'a>; COLUMNS_MAX],
 }
 
@@ -282,15 +286,21 @@ impl<'a> Event<'a> {
         (standard || app.is_nil() || app.is_max()).then_some(app)
     }
 
-    /// The user agent that a user event's message names, from the whole message, before it is cut
-    /// (difference 24).
+    /// The user agent that a user event's message names: what stands after the first `UserAgent:`,
+    /// up to the next, without white space at either end. There may be `'` around it and in it.
+    ///
+    /// From the whole message, before it is cut (difference 24).
     #[must_use]
     pub fn user_agent(&self) -> Option<&'a str> {
-        None
+        let (_, agent) = split_at(self.user_message, &USER_AGENT)?;
+        Some(split_at(agent, &USER_AGENT).map_or(agent, |(agent, _)| agent).trim())
     }
 
     fn fill(&mut self, line: &Line<'a, '_>) {
         let columns = self.kind.layout().columns();
+        if self.kind.listener() == Listener::UserEvents {
+            self.user_message = line.text(columns.len() - 1);
+        }
         for (index, (field, spec)) in self.fields.iter_mut().zip(columns).enumerate() {
             match spec.check {
                 Check::Source => *field = Field::Text(self.kind.name()),
@@ -331,6 +341,15 @@ impl<'a> Event<'a> {
             self.fields[index] = Field::Text(text);
         }
     }
+}
+
+/// What the proxy writes before a user agent.
+static USER_AGENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("UserAgent:"));
+
+/// What comes before and after the first mark, if there is one.
+fn split_at<'a>(text: &'a str, mark: &Finder<'_>) -> Option<(&'a str, &'a str)> {
+    let start = mark.find(text.as_bytes())?;
+    Some((&text[..start], &text[start + mark.needle().len()..]))
 }
 
 /// A user's full name, in parts that are to be written one after the other.
@@ -379,6 +398,7 @@ pub fn parse<'a>(
             invalid_utf8: false,
         },
         activity_is_user: !is_without_user(kind, payload, &ends),
+        user_message: "",
         fields: [Field::Text(""); COLUMNS_MAX],
     };
     if let Some(text) = text::as_is(payload) {
