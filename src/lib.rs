@@ -40,6 +40,7 @@
 //! | [`config`] | the YAML file → typed settings |
 //! | [`engine`] | starts the threads, watches them, drains them |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
+//! | `fetch` | single GET requests |
 //! | [`cli`] | the commands |
 //! | [`secret`] | text that must not be shown |
 //!
@@ -59,6 +60,7 @@ pub mod deliver;
 pub mod engine;
 pub mod enrich;
 pub mod event;
+mod fetch;
 pub mod observe;
 pub mod receive;
 pub mod rules;

@@ -113,7 +113,7 @@ impl StartError {
 }
 
 fn start(config: &Config) -> Result<Running, StartError> {
-    let Settings { engine, endpoints, shutdown_timeout } = settings::of(config)
+    let Settings { engine, endpoints, app_names, shutdown_timeout } = settings::of(config)
         .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,6 +128,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
         },
         text: error.to_string(),
     })?;
+    if let Some(refresher) = app_names {
+        // It begins with the first wait of this thread, which is after `ready`.
+        runtime.spawn(refresher.run(Arc::clone(&engine.app_names)));
+    }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
     let line = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;

@@ -16,6 +16,7 @@ use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSetti
 use crate::deliver::ndjson::NdjsonDestination;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
+use crate::enrich::app_names::{self, AppNamesError};
 use crate::event::{self, Kind};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
@@ -28,6 +29,8 @@ use crate::shard;
 pub(super) struct Settings {
     pub(super) engine: engine::Settings,
     pub(super) endpoints: Vec<BindSettings>,
+    /// Keeps `engine.app_names` up to date, when they are wanted.
+    pub(super) app_names: Option<app_names::Refresher>,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -40,6 +43,9 @@ pub(super) enum SettingsError {
          use an address of this host, or 0.0.0.0 for all of them"
     )]
     Host { section: &'static str, host: String, error: io::Error },
+    /// Names of apps cannot be asked for with these settings.
+    #[error(transparent)]
+    AppNames(#[from] AppNamesError),
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
@@ -50,7 +56,7 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::Influx(_) => EXIT_USAGE,
+            Self::AppNames(_) | Self::Influx(_) => EXIT_USAGE,
         }
     }
 }
@@ -84,6 +90,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints(config),
+        app_names: app_names(config)?,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }
@@ -258,6 +265,25 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
             Gzip::Off => influxdb::Gzip::Never,
         },
     }
+}
+
+/// The file's checks have made sure that host and certificates are given where names are wanted.
+fn app_names(config: &Config) -> Result<Option<app_names::Refresher>, SettingsError> {
+    let names = &config.app_names;
+    if !names.enable_app_name_extract {
+        return Ok(None);
+    }
+    let path = |file: &Option<String>| file.as_ref().map(PathBuf::from).unwrap_or_default();
+    let settings = app_names::Settings {
+        host: names.host_ip.clone().unwrap_or_default(),
+        interval: names.extract_interval.duration(),
+        certificates: app_names::Certificates {
+            client: path(&config.cert.client_cert),
+            key: path(&config.cert.client_cert_key),
+            root: path(&config.cert.client_cert_ca),
+        },
+    };
+    Ok(Some(app_names::Refresher::new(&settings)?))
 }
 
 fn endpoints(config: &Config) -> Vec<BindSettings> {

@@ -206,12 +206,12 @@ section! {
     /// The client certificate for Sense's own APIs; needed to look up the names of apps.
     pub struct Cert {
         /// Path of `client.pem`.
-        client_cert: Option<String> = None => IfGiven(Filled), later;
+        client_cert: Option<String> = None => IfGiven(Filled);
         /// Path of `client_key.pem`.
-        client_cert_key: Option<String> = None => IfGiven(Filled), later;
+        client_cert_key: Option<String> = None => IfGiven(Filled);
         /// Path of `root.pem`.
-        client_cert_ca as "clientCertCA": Option<String> = None => IfGiven(Filled), later;
-        /// Password of the key, if it has one.
+        client_cert_ca as "clientCertCA": Option<String> = None => IfGiven(Filled);
+        /// Password of the key. Keys have to be exported without one.
         client_cert_passphrase: Secret = Secret::default(), later;
     }
 }

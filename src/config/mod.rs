@@ -117,7 +117,7 @@ section! {
         /// Certificate for Sense's own APIs.
         cert: Cert = Cert::default();
         /// Names of apps.
-        app_names: AppNames = off(), later;
+        app_names: AppNames = off();
         /// Metrics for Prometheus.
         prometheus: Prometheus = off();
         /// Health for container platforms.
