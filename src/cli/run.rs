@@ -113,8 +113,9 @@ impl StartError {
 }
 
 fn start(config: &Config) -> Result<Running, StartError> {
-    let Settings { engine, endpoints, app_names, shutdown_timeout } = settings::of(config)
-        .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
+    let Settings { engine, endpoints, app_names, heartbeat, shutdown_timeout } =
+        settings::of(config)
+            .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,9 +129,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
         },
         text: error.to_string(),
     })?;
+    // Tasks begin with the first wait of this thread, which is after `ready`.
     if let Some(refresher) = app_names {
-        // It begins with the first wait of this thread, which is after `ready`.
         runtime.spawn(refresher.run(Arc::clone(&engine.app_names)));
+    }
+    if let Some(heartbeat) = heartbeat {
+        runtime.spawn(heartbeat.run());
     }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
     let line = ready_line(&engine, &server);
@@ -175,6 +179,8 @@ impl Running {
             if drained.clean && !failed { EXIT_OK } else { EXIT_FAILED }
         });
         console.stop();
+        // Not to wait for a name that is being resolved: the drain is over.
+        runtime.shutdown_background();
         code
     }
 }

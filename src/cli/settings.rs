@@ -18,10 +18,12 @@ use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
 use crate::enrich::app_names::{self, AppNamesError};
 use crate::event::{self, Kind};
+use crate::heartbeat::{Heartbeat, HeartbeatError};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
 use crate::receive::{self, BackendChoice, ListenerSettings};
 use crate::rules::{EnabledKinds, Rules};
+use crate::schedule::UnknownSchedule;
 use crate::shard;
 
 /// What `run` needs.
@@ -29,6 +31,7 @@ use crate::shard;
 pub(super) struct Settings {
     pub(super) engine: engine::Settings,
     pub(super) endpoints: Vec<BindSettings>,
+    pub(super) heartbeat: Option<Heartbeat>,
     /// Keeps `engine.app_names` up to date, when they are wanted.
     pub(super) app_names: Option<app_names::Refresher>,
     pub(super) shutdown_timeout: Duration,
@@ -46,6 +49,12 @@ pub(super) enum SettingsError {
     /// Names of apps cannot be asked for with these settings.
     #[error(transparent)]
     AppNames(#[from] AppNamesError),
+    /// Nobody can be called with these settings.
+    #[error(transparent)]
+    Heartbeat(#[from] HeartbeatError),
+    /// The file has an unknown schedule, which its checks would have found.
+    #[error("Butler-SOS.{0}: {1}")]
+    Schedule(&'static str, UnknownSchedule),
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
@@ -56,7 +65,9 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::AppNames(_) | Self::Influx(_) => EXIT_USAGE,
+            Self::AppNames(_) | Self::Heartbeat(_) | Self::Schedule(..) | Self::Influx(_) => {
+                EXIT_USAGE
+            }
         }
     }
 }
@@ -91,6 +102,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         },
         endpoints: endpoints(config),
         app_names: app_names(config)?,
+        heartbeat: heartbeat(config)?,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }
@@ -284,6 +296,18 @@ fn app_names(config: &Config) -> Result<Option<app_names::Refresher>, SettingsEr
         },
     };
     Ok(Some(app_names::Refresher::new(&settings)?))
+}
+
+fn heartbeat(config: &Config) -> Result<Option<Heartbeat>, SettingsError> {
+    let heartbeat = &config.heartbeat;
+    if !heartbeat.enable {
+        return Ok(None);
+    }
+    let schedule = heartbeat
+        .frequency
+        .parse()
+        .map_err(|error| SettingsError::Schedule("heartbeat.frequency", error))?;
+    Ok(Some(Heartbeat::new(&heartbeat.remote_url, schedule)?))
 }
 
 fn endpoints(config: &Config) -> Vec<BindSettings> {

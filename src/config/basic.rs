@@ -8,6 +8,7 @@ use super::{
     setting::{Filled, IfGiven, Rule, Switched, choice, off, section, switched},
     values::{Millis, Toggle},
 };
+use crate::schedule::Schedule;
 
 choice! {
     /// How much is logged. Butler SOS's words.
@@ -38,9 +39,9 @@ pub(super) const WRITE_INTERVAL: RangeInclusive<Millis> = Millis::new(1)..=Milli
 
 /// A text schedule of the `later` library, such as `every 15 minutes`.
 const SCHEDULE: Rule<str> = Rule {
-    allows: |text| text.trim().to_ascii_lowercase().starts_with("every "),
+    allows: |text| text.parse::<Schedule>().is_ok(),
     otherwise: "is not a schedule",
-    wanted: "text such as `every 15 minutes`",
+    wanted: "text such as `every 15 minutes` or `at 10:15 am`",
 };
 
 pub(super) const HTTP_URL: Rule<str> = Rule {

@@ -125,7 +125,7 @@ section! {
         /// A web page with the configuration.
         config_visualisation: ConfigVisualisation = off(), later;
         /// Requests that say that the process lives.
-        heartbeat: Heartbeat = off(), later;
+        heartbeat: Heartbeat = off();
         /// Memory and uptime of the process.
         uptime_monitor: UptimeMonitor = off(), later;
         /// Counters of own errors.
