@@ -1,7 +1,7 @@
 //! `ringside run`: settings from the file, the engine, signals, the drain.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::engine::{Drained, Engine};
 use crate::event::Listener;
 use crate::observe::ledger::Snapshot;
-use crate::observe::logging::{self, Level};
+use crate::observe::logging::{self, Level, LogFiles};
 use crate::observe::{http, stats::State};
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
@@ -44,7 +44,8 @@ pub struct RunArgs {
 /// Runs the engine until a signal ends it; returns the exit code.
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
-    let Ok(config) = load(args) else { return EXIT_USAGE };
+    // The files are closed last: the drain has something to say.
+    let Ok((config, _log_files)) = load(args) else { return EXIT_USAGE };
     let accounts =
         [&args.new_relic_account_name, &args.new_relic_api_key, &args.new_relic_account_id];
     if accounts.iter().any(|values| !values.is_empty()) {
@@ -53,8 +54,9 @@ pub fn run(args: &RunArgs) -> u8 {
     run_config(&config, None, |_| ())
 }
 
-/// The file's settings, or the embedded default; problems are printed.
-fn load(args: &RunArgs) -> Result<Config, ()> {
+/// The file's settings, or the embedded default, and the log files if it asks for them; problems are
+/// printed.
+fn load(args: &RunArgs) -> Result<(Config, Option<LogFiles>), ()> {
     let (config, warnings) = match &args.configfile {
         None => (config::embedded_default(), Vec::new()),
         Some(path) => match config::load(path) {
@@ -65,11 +67,13 @@ fn load(args: &RunArgs) -> Result<Config, ()> {
             }
         },
     };
-    logging::start(args.loglevel.unwrap_or(settings::level(&config)));
+    let directory = config.file_logging.then(|| Path::new(&config.log_directory));
+    let level = args.loglevel.unwrap_or(settings::level(&config));
+    let log_files = logging::start(level, directory);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(config)
+    Ok((config, log_files))
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once

@@ -82,7 +82,7 @@ pub use self::{
 use self::{
     diagnostic::{Fault, Report},
     document::{Data, Misplaced, Node, Path, Position},
-    setting::{Setting as _, off, section},
+    setting::{Filled, Setting as _, off, section},
 };
 
 /// The key that holds everything.
@@ -97,9 +97,9 @@ section! {
         /// How much is logged. `-l` overrides it.
         log_level: LogLevel = LogLevel::Info;
         /// Also logs to files in `logDirectory`.
-        file_logging: bool = true, later;
+        file_logging: bool = true;
         /// Directory of log files.
-        log_directory: String = "log".to_owned(), later;
+        log_directory: String = "log".to_owned() => Filled;
         /// Counters of received and rejected events.
         qlik_sense_events: QlikSenseEvents = QlikSenseEvents::default();
         /// User events.
@@ -286,6 +286,7 @@ fn unreadable(misplaced: Misplaced, file_name: &str) -> ConfigError {
 #[must_use]
 pub fn embedded_default() -> Config {
     let mut config = Config::default();
+    config.file_logging = false;
     config.user_events.enable = true;
     let Sources { engine, proxy, repository, scheduler, qix_perf } = &mut config.log_events.source;
     for source in [engine, proxy, repository, scheduler] {
