@@ -49,7 +49,7 @@ impl Schedule {
             if next < self.period { next } else { self.period + self.first }
         };
         let whole = Duration::from_secs(next - into_period);
-        whole - Duration::from_nanos(now.subsec_nanos().into())
+        whole.saturating_sub(Duration::from_nanos(now.subsec_nanos().into()))
     }
 
     fn every(count: u64, unit: &str) -> Option<Self> {

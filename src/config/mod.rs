@@ -285,8 +285,7 @@ fn unreadable(misplaced: Misplaced, file_name: &str) -> ConfigError {
 /// `ringside-data/events.ndjson`, the console on port 8088.
 #[must_use]
 pub fn embedded_default() -> Config {
-    let mut config = Config::default();
-    config.file_logging = false;
+    let mut config = Config { file_logging: false, ..Config::default() };
     config.user_events.enable = true;
     let Sources { engine, proxy, repository, scheduler, qix_perf } = &mut config.log_events.source;
     for source in [engine, proxy, repository, scheduler] {

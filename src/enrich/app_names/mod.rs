@@ -32,7 +32,7 @@ const QLIK_USER: HeaderValue =
 const XRF_KEY_LENGTH: usize = 16;
 
 /// A busy repository takes seconds for some thousand apps; past this it is dead, not slow.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An app takes about 1 KB of the list: room for some 60 000 apps, several times the largest site.
 const LIST_BYTES_MAX: usize = 64 << 20;
