@@ -151,7 +151,8 @@ impl Refresher {
         };
         let is_host = authority
             .parse::<hyper::http::uri::Authority>()
-            .is_ok_and(|parsed| parsed.port_u16() == Some(QRS_PORT) && !authority.contains('@'));
+            .is_ok_and(|parsed| parsed.port_u16() == Some(QRS_PORT) && !parsed.host().is_empty())
+            && !authority.contains('@');
         if !is_host {
             return Err(AppNamesError::Host(host.clone()));
         }
