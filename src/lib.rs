@@ -40,6 +40,9 @@
 //! | [`config`] | the YAML file → typed settings |
 //! | [`engine`] | starts the threads, watches them, drains them |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
+//! | [`heartbeat`] | says to a monitoring service that the process lives |
+//! | [`schedule`] | `every 15 minutes` |
+//! | `fetch` | single GET requests |
 //! | [`cli`] | the commands |
 //! | [`secret`] | text that must not be shown |
 //!
@@ -59,9 +62,12 @@ pub mod deliver;
 pub mod engine;
 pub mod enrich;
 pub mod event;
+mod fetch;
+pub mod heartbeat;
 pub mod observe;
 pub mod receive;
 pub mod rules;
+pub mod schedule;
 pub mod secret;
 pub mod shard;
 pub mod synthetic;

@@ -36,7 +36,7 @@ pub struct DemoArgs {
 #[must_use]
 pub fn demo(args: &DemoArgs) -> u8 {
     let config = config::embedded_default();
-    logging::start(settings::level(&config));
+    logging::start(settings::level(&config), None);
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     run::run_config(&config, limit, |engine| {
         introduce(&config, args.rate);

@@ -1,7 +1,7 @@
 //! `ringside run`: settings from the file, the engine, signals, the drain.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::engine::{Drained, Engine};
 use crate::event::Listener;
 use crate::observe::ledger::Snapshot;
-use crate::observe::logging::{self, Level};
+use crate::observe::logging::{self, Level, LogFiles};
 use crate::observe::{http, stats::State};
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
@@ -44,7 +44,8 @@ pub struct RunArgs {
 /// Runs the engine until a signal ends it; returns the exit code.
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
-    let Ok(config) = load(args) else { return EXIT_USAGE };
+    // The files are closed last: the drain has something to say.
+    let Ok((config, _log_files)) = load(args) else { return EXIT_USAGE };
     let accounts =
         [&args.new_relic_account_name, &args.new_relic_api_key, &args.new_relic_account_id];
     if accounts.iter().any(|values| !values.is_empty()) {
@@ -53,8 +54,9 @@ pub fn run(args: &RunArgs) -> u8 {
     run_config(&config, None, |_| ())
 }
 
-/// The file's settings, or the embedded default; problems are printed.
-fn load(args: &RunArgs) -> Result<Config, ()> {
+/// The file's settings, or the embedded default, and the log files if it asks for them; problems are
+/// printed.
+fn load(args: &RunArgs) -> Result<(Config, Option<LogFiles>), ()> {
     let (config, warnings) = match &args.configfile {
         None => (config::embedded_default(), Vec::new()),
         Some(path) => match config::load(path) {
@@ -65,11 +67,13 @@ fn load(args: &RunArgs) -> Result<Config, ()> {
             }
         },
     };
-    logging::start(args.loglevel.unwrap_or(settings::level(&config)));
+    let directory = config.file_logging.then(|| Path::new(&config.log_directory));
+    let level = args.loglevel.unwrap_or(settings::level(&config));
+    let log_files = logging::start(level, directory);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(config)
+    Ok((config, log_files))
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
@@ -113,8 +117,9 @@ impl StartError {
 }
 
 fn start(config: &Config) -> Result<Running, StartError> {
-    let Settings { engine, endpoints, shutdown_timeout } = settings::of(config)
-        .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
+    let Settings { engine, endpoints, app_names, heartbeat, shutdown_timeout } =
+        settings::of(config)
+            .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,6 +133,13 @@ fn start(config: &Config) -> Result<Running, StartError> {
         },
         text: error.to_string(),
     })?;
+    // Tasks begin with the first wait of this thread, which is after `ready`.
+    if let Some(refresher) = app_names {
+        runtime.spawn(refresher.run(Arc::clone(&engine.app_names)));
+    }
+    if let Some(heartbeat) = heartbeat {
+        runtime.spawn(heartbeat.run());
+    }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
     let line = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
@@ -171,6 +183,8 @@ impl Running {
             if drained.clean && !failed { EXIT_OK } else { EXIT_FAILED }
         });
         console.stop();
+        // Not to wait for a name that is being resolved: the drain is over.
+        runtime.shutdown_background();
         code
     }
 }

@@ -16,11 +16,14 @@ use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSetti
 use crate::deliver::ndjson::NdjsonDestination;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
+use crate::enrich::app_names::{self, AppNamesError};
 use crate::event::{self, Kind};
+use crate::heartbeat::{Heartbeat, HeartbeatError};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
 use crate::receive::{self, BackendChoice, ListenerSettings};
 use crate::rules::{EnabledKinds, Rules};
+use crate::schedule::UnknownSchedule;
 use crate::shard;
 
 /// What `run` needs.
@@ -28,6 +31,9 @@ use crate::shard;
 pub(super) struct Settings {
     pub(super) engine: engine::Settings,
     pub(super) endpoints: Vec<BindSettings>,
+    pub(super) heartbeat: Option<Heartbeat>,
+    /// Keeps `engine.app_names` up to date, when they are wanted.
+    pub(super) app_names: Option<app_names::Refresher>,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -40,6 +46,15 @@ pub(super) enum SettingsError {
          use an address of this host, or 0.0.0.0 for all of them"
     )]
     Host { section: &'static str, host: String, error: io::Error },
+    /// Names of apps cannot be asked for with these settings.
+    #[error(transparent)]
+    AppNames(#[from] AppNamesError),
+    /// Nobody can be called with these settings.
+    #[error(transparent)]
+    Heartbeat(#[from] HeartbeatError),
+    /// The file has an unknown schedule, which its checks would have found.
+    #[error("Butler-SOS.{0}: {1}")]
+    Schedule(&'static str, UnknownSchedule),
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
@@ -50,7 +65,9 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::Influx(_) => EXIT_USAGE,
+            Self::AppNames(_) | Self::Heartbeat(_) | Self::Schedule(..) | Self::Influx(_) => {
+                EXIT_USAGE
+            }
         }
     }
 }
@@ -84,6 +101,8 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints(config),
+        app_names: app_names(config)?,
+        heartbeat: heartbeat(config)?,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }
@@ -258,6 +277,37 @@ fn influxdb_server(config: &Config) -> InfluxSettings {
             Gzip::Off => influxdb::Gzip::Never,
         },
     }
+}
+
+/// The file's checks have made sure that host and certificates are given where names are wanted.
+fn app_names(config: &Config) -> Result<Option<app_names::Refresher>, SettingsError> {
+    let names = &config.app_names;
+    if !names.enable_app_name_extract {
+        return Ok(None);
+    }
+    let path = |file: &Option<String>| file.as_ref().map(PathBuf::from).unwrap_or_default();
+    let settings = app_names::Settings {
+        host: names.host_ip.clone().unwrap_or_default(),
+        interval: names.extract_interval.duration(),
+        certificates: app_names::Certificates {
+            client: path(&config.cert.client_cert),
+            key: path(&config.cert.client_cert_key),
+            root: path(&config.cert.client_cert_ca),
+        },
+    };
+    Ok(Some(app_names::Refresher::new(&settings)?))
+}
+
+fn heartbeat(config: &Config) -> Result<Option<Heartbeat>, SettingsError> {
+    let heartbeat = &config.heartbeat;
+    if !heartbeat.enable {
+        return Ok(None);
+    }
+    let schedule = heartbeat
+        .frequency
+        .parse()
+        .map_err(|error| SettingsError::Schedule("heartbeat.frequency", error))?;
+    Ok(Some(Heartbeat::new(&heartbeat.remote_url, schedule)?))
 }
 
 fn endpoints(config: &Config) -> Vec<BindSettings> {

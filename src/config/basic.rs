@@ -8,6 +8,7 @@ use super::{
     setting::{Filled, IfGiven, Rule, Switched, choice, off, section, switched},
     values::{Millis, Toggle},
 };
+use crate::schedule::Schedule;
 
 choice! {
     /// How much is logged. Butler SOS's words.
@@ -38,9 +39,9 @@ pub(super) const WRITE_INTERVAL: RangeInclusive<Millis> = Millis::new(1)..=Milli
 
 /// A text schedule of the `later` library, such as `every 15 minutes`.
 const SCHEDULE: Rule<str> = Rule {
-    allows: |text| text.trim().to_ascii_lowercase().starts_with("every "),
+    allows: |text| text.parse::<Schedule>().is_ok(),
     otherwise: "is not a schedule",
-    wanted: "text such as `every 15 minutes`",
+    wanted: "text such as `every 15 minutes` or `at 10:15 am`",
 };
 
 pub(super) const HTTP_URL: Rule<str> = Rule {
@@ -206,12 +207,12 @@ section! {
     /// The client certificate for Sense's own APIs; needed to look up the names of apps.
     pub struct Cert {
         /// Path of `client.pem`.
-        client_cert: Option<String> = None => IfGiven(Filled), later;
+        client_cert: Option<String> = None => IfGiven(Filled);
         /// Path of `client_key.pem`.
-        client_cert_key: Option<String> = None => IfGiven(Filled), later;
+        client_cert_key: Option<String> = None => IfGiven(Filled);
         /// Path of `root.pem`.
-        client_cert_ca as "clientCertCA": Option<String> = None => IfGiven(Filled), later;
-        /// Password of the key, if it has one.
+        client_cert_ca as "clientCertCA": Option<String> = None => IfGiven(Filled);
+        /// Password of the key. Keys have to be exported without one.
         client_cert_passphrase: Secret = Secret::default(), later;
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    Config, InfluxdbVersion, Listener, ROOT, RuleAction,
+    Cert, Config, InfluxdbVersion, Listener, ROOT, RuleAction,
     diagnostic::{Fault, Report},
     document::Path,
     setting::{Filled, Limit},
@@ -130,6 +130,10 @@ fn required(config: &Config, report: &mut Report<'_>) {
         let version = config.influxdb_config.version;
         config.influxdb_config.enable && version == InfluxdbVersion::V1 && auth.enable
     });
+    // Names of apps are asked for with a certificate.
+    let names_without = |file: fn(&Cert) -> &Option<String>| {
+        config.app_names.enable_app_name_extract && file(&config.cert).is_none()
+    };
     let needs = [
         (
             auth.is_some_and(|auth| auth.username.is_empty()),
@@ -147,6 +151,9 @@ fn required(config: &Config, report: &mut Report<'_>) {
             config.app_names.enable_app_name_extract && config.app_names.host_ip.is_none(),
             "appNames.hostIP",
         ),
+        (names_without(|cert| &cert.client_cert), "cert.clientCert"),
+        (names_without(|cert| &cert.client_cert_key), "cert.clientCertKey"),
+        (names_without(|cert| &cert.client_cert_ca), "cert.clientCertCA"),
     ];
     for (missing, keys) in needs {
         if missing && report.node(&below(keys)).is_none() {

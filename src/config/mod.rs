@@ -82,7 +82,7 @@ pub use self::{
 use self::{
     diagnostic::{Fault, Report},
     document::{Data, Misplaced, Node, Path, Position},
-    setting::{Setting as _, off, section},
+    setting::{Filled, Setting as _, off, section},
 };
 
 /// The key that holds everything.
@@ -97,9 +97,9 @@ section! {
         /// How much is logged. `-l` overrides it.
         log_level: LogLevel = LogLevel::Info;
         /// Also logs to files in `logDirectory`.
-        file_logging: bool = true, later;
+        file_logging: bool = true;
         /// Directory of log files.
-        log_directory: String = "log".to_owned(), later;
+        log_directory: String = "log".to_owned() => Filled;
         /// Counters of received and rejected events.
         qlik_sense_events: QlikSenseEvents = QlikSenseEvents::default();
         /// User events.
@@ -117,7 +117,7 @@ section! {
         /// Certificate for Sense's own APIs.
         cert: Cert = Cert::default();
         /// Names of apps.
-        app_names: AppNames = off(), later;
+        app_names: AppNames = off();
         /// Metrics for Prometheus.
         prometheus: Prometheus = off();
         /// Health for container platforms.
@@ -125,7 +125,7 @@ section! {
         /// A web page with the configuration.
         config_visualisation: ConfigVisualisation = off();
         /// Requests that say that the process lives.
-        heartbeat: Heartbeat = off(), later;
+        heartbeat: Heartbeat = off();
         /// Memory and uptime of the process.
         uptime_monitor: UptimeMonitor = off(), later;
         /// Counters of own errors.
@@ -285,7 +285,7 @@ fn unreadable(misplaced: Misplaced, file_name: &str) -> ConfigError {
 /// `ringside-data/events.ndjson`, the console on port 8088.
 #[must_use]
 pub fn embedded_default() -> Config {
-    let mut config = Config::default();
+    let mut config = Config { file_logging: false, ..Config::default() };
     config.user_events.enable = true;
     let Sources { engine, proxy, repository, scheduler, qix_perf } = &mut config.log_events.source;
     for source in [engine, proxy, repository, scheduler] {

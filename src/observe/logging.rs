@@ -1,4 +1,4 @@
-//! Log lines on stderr that nobody on the network can forge.
+//! Log lines on stderr, and in daily files where the file asks for them, that nobody on the network can forge.
 //!
 //! The levels are Butler SOS's six; see [`Level`] for what they mean here. One line per event:
 //!
@@ -9,7 +9,10 @@
 //! Control characters are escaped in whatever is logged, here, so that no caller can forget it. Text
 //! from the network goes through [`preview`], which also limits its length.
 
+mod files;
+
 use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,10 +21,13 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+pub use files::LogFiles;
 
 /// How much is logged: Butler SOS's levels, from few lines to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,17 +116,36 @@ pub fn set_level(level: Level) {
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// Starts logging to stderr at `level`. Later calls only change the level.
-pub fn start(level: Level) {
+/// Starts logging to stderr at `level`, and to daily files in a directory, if one is given. Later
+/// calls only change the level.
+///
+/// Without files a log is still a log: where they cannot be written, a warning says so. What is
+/// returned is to be dropped after the last line.
+pub fn start(level: Level, directory: Option<&Path>) -> Option<LogFiles> {
+    let (writer, files, problem) = match directory.map(files::start) {
+        None => (BoxMakeWriter::new(std::io::stderr), None, None),
+        Some(Ok((lines, files))) => {
+            (BoxMakeWriter::new(std::io::stderr.and(lines)), Some(files), None)
+        }
+        Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), None, Some(error)),
+    };
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Line)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // It would print to the stderr that just failed, and panic.
         .log_internal_errors(false)
         .with_filter(CurrentLevel);
     // An error says that a log has been started before.
     let _ = tracing_subscriber::registry().with(lines).try_init();
     set_level(level);
+    if let (Some(error), Some(directory)) = (problem, directory) {
+        tracing::warn!(
+            "no log files: {}: {error}; set Butler-SOS.logDirectory to a directory that this user may \
+             write to, or fileLogging to false",
+            directory.display()
+        );
+    }
+    files
 }
 
 /// Prints a line to stderr whatever the level in force: what somebody waits for, such as `ready`. A
