@@ -438,6 +438,7 @@ fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<L
         },
         user_tags: rules.static_tags(Listener::UserEvents),
         log_tags: rules.static_tags(Listener::LogEvents),
+        tags_as_fields: Vec::new(),
         log_row_tag: false,
         kinds: [true; Kind::COUNT],
     });

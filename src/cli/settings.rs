@@ -201,6 +201,7 @@ fn series(config: &Config) -> EncoderSettings {
         version: version(config),
         user_tags: tags(&config.user_events.tags),
         log_tags: tags(&config.log_events.tags),
+        tags_as_fields: config.ringside.tags_as_fields.clone(),
         log_row_tag: config.ringside.log_row_tag,
         kinds: Kind::ALL.map(|kind| match kind.listener() {
             event::Listener::UserEvents => config.user_events.send_to_influxdb.enable,

@@ -34,6 +34,33 @@ fn escape_control(byte: u8, line: &mut Line<'_>) {
     json::escape_letter(byte, line);
 }
 
+/// The name of a configured tag or category, in all versions.
+///
+/// Versions read backslashes and control characters in names differently; without them two names are
+/// the same in the line exactly when their [`name_bytes`] are.
+#[derive(Debug)]
+pub(super) struct TagName;
+
+impl Escape for TagName {
+    const EXPANSION: usize = TAG_EXPANSION;
+
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        delimits(byte) | (byte < b' ') | (byte == b'\\') | (byte == 0x7F)
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        if delimits(byte) {
+            line.bytes(&[b'\\', byte]);
+        }
+    }
+}
+
+/// What is left of a name in the line, but for escapes.
+pub(super) fn name_bytes(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|&byte| delimits(byte) || !TagName::is_special(byte))
+}
+
 /// A tag of InfluxDB 1. Unlike Butler SOS, a line break is escaped as in the other versions
 /// (difference 23); in events there are none, in configured tags there might be.
 #[derive(Debug)]
@@ -94,6 +121,11 @@ impl Escape for TagV3 {
     }
 }
 
+/// Whether Butler SOS takes a byte out of most tags of InfluxDB 3.
+pub(super) fn is_stripped(byte: u8) -> bool {
+    matches!(byte, b'<' | b'>' | b'\\' | b'\n' | b'\r')
+}
+
 /// A tag of InfluxDB 3 out of which Butler SOS takes `<`, `>`, `\` and line breaks.
 #[derive(Debug)]
 pub(super) struct TagV3Stripped;
@@ -107,7 +139,7 @@ impl Escape for TagV3Stripped {
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
-        if !matches!(byte, b'<' | b'>' | b'\\' | b'\n' | b'\r') {
+        if !is_stripped(byte) {
             escape_control(byte, line);
         }
     }

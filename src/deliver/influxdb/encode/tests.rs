@@ -19,6 +19,7 @@ fn settings(version: InfluxVersion) -> EncoderSettings {
         version,
         user_tags: Vec::new(),
         log_tags: Vec::new(),
+        tags_as_fields: Vec::new(),
         log_row_tag: false,
         kinds: [true; Kind::COUNT],
     }
