@@ -34,6 +34,7 @@ pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("26 numbers too large", writing::difference_26_numbers_too_large),
     ("8 incomplete user events", writing::difference_08_incomplete_user_events),
     ("23 backslash at the end of a tag", writing::difference_23_backslash_at_the_end_of_a_tag),
+    ("23 line breaks in names of apps", writing::difference_23_line_breaks_in_names_of_apps),
     ("9 empty tags", writing::difference_09_empty_tags),
     ("13 row number as a field", writing::difference_13_row_number_as_a_field),
 ];

@@ -61,34 +61,20 @@ pub(super) fn name_bytes(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().filter(|&byte| delimits(byte) || !TagName::is_special(byte))
 }
 
-/// A tag of InfluxDB 1. Unlike Butler SOS, a line break is escaped as in the other versions
-/// (difference 23); in events there are none, in configured tags there might be.
+/// A tag of InfluxDB 1 and 2.
+///
+/// To version 1 Butler SOS writes line breaks and tabs as they are, which break the line; here they
+/// are escaped for both, as Butler SOS does for version 2 (difference 23). In events there are none;
+/// in configured tags and the names of apps there might be.
 #[derive(Debug)]
-pub(super) struct TagV1;
+pub(super) struct Tag;
 
-impl Escape for TagV1 {
+impl Escape for Tag {
     const EXPANSION: usize = TAG_EXPANSION;
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        delimits(byte) | (byte == b'\n') | (byte == b'\r')
-    }
-
-    fn escape(byte: u8, line: &mut Line<'_>) {
-        escape_control(byte, line);
-    }
-}
-
-/// A tag of InfluxDB 2.
-#[derive(Debug)]
-pub(super) struct TagV2;
-
-impl Escape for TagV2 {
-    const EXPANSION: usize = TAG_EXPANSION;
-
-    #[inline]
-    fn is_special(byte: u8) -> bool {
-        TagV1::is_special(byte) | (byte == b'\t')
+        delimits(byte) | (byte == b'\n') | (byte == b'\r') | (byte == b'\t')
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
@@ -110,7 +96,7 @@ impl Escape for TagV3 {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        TagV2::is_special(byte)
+        Tag::is_special(byte)
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
@@ -135,7 +121,7 @@ impl Escape for TagV3Stripped {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        TagV2::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
+        Tag::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {

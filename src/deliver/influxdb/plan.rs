@@ -6,7 +6,7 @@
 
 use super::encode::{EncoderSettings, InfluxVersion};
 use super::escape::{
-    StringField, TagName, TagV1, TagV2, TagV3, TagV3Stripped, is_stripped, name_bytes,
+    self, StringField, TagName, TagV3, TagV3Stripped, is_stripped, name_bytes,
     without_trailing_backslashes,
 };
 use super::tables::{self, FieldRow, Form, Series, TagRow, UserAgentPart, Value};
@@ -45,8 +45,8 @@ pub(super) struct V1;
 
 impl Dialect for V1 {
     const VERSION: InfluxVersion = InfluxVersion::V1;
-    type Tag = TagV1;
-    type Stripped = TagV1;
+    type Tag = escape::Tag;
+    type Stripped = escape::Tag;
 }
 
 /// InfluxDB 2.
@@ -55,8 +55,8 @@ pub(super) struct V2;
 
 impl Dialect for V2 {
     const VERSION: InfluxVersion = InfluxVersion::V2;
-    type Tag = TagV2;
-    type Stripped = TagV2;
+    type Tag = escape::Tag;
+    type Stripped = escape::Tag;
 }
 
 /// InfluxDB 3.
@@ -207,12 +207,12 @@ impl Plan {
         if series.fields.iter().any(|row| row.names[D::VERSION as usize] == name) {
             return;
         }
-        let mut literal = escaped::<TagName>(&name);
+        let mut literal = escaped::<TagName>(name.as_bytes());
         literal.extend(b"=\"");
         let (slot, form) = match tag {
             Tag::BuiltIn(row) => (slot(kind, row.value), Form::OptionalText),
             Tag::Configured(value) => {
-                literal.extend(escaped::<StringField>(value));
+                literal.extend(escaped::<StringField>(value.as_bytes()));
                 (NOTHING, Form::Text)
             }
         };
@@ -283,10 +283,12 @@ fn slot(kind: Kind, value: Value) -> Slot {
 
 fn tag_step<D: Dialect>(kind: Kind, name: String, tag: &Tag<'_>) -> TagStep {
     let mut literal = b",".to_vec();
-    literal.extend(escaped::<TagName>(&name));
+    literal.extend(escaped::<TagName>(name.as_bytes()));
     literal.push(b'=');
     let constant = match tag {
-        Tag::Configured(value) => Some(escaped::<D::Stripped>(value)),
+        Tag::Configured(value) => {
+            Some(escaped::<D::Stripped>(without_trailing_backslashes(value.as_bytes())))
+        }
         Tag::BuiltIn(TagRow { value: Value::Column(Column::Source), .. }) => {
             Some(kind.name().as_bytes().to_vec())
         }
@@ -379,11 +381,9 @@ impl Pending {
     }
 }
 
-/// A tag's name or value as it stands in the line.
-fn escaped<E: Escape>(text: &str) -> Vec<u8> {
+/// A configured text as it stands in the line.
+fn escaped<E: Escape>(text: &[u8]) -> Vec<u8> {
     let mut out = Buffer::default();
-    Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| {
-        line.text::<E>(without_trailing_backslashes(text.as_bytes()));
-    });
+    Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| line.text::<E>(text));
     out[..out.len() - 1].to_vec()
 }
