@@ -296,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn tags_become_fields_where_the_file_says_so() {
+        let mut config = crate::config::embedded_default();
+        assert!(series(&config).tags_as_fields.is_empty());
+        config.ringside.tags_as_fields = vec!["host".into()];
+        assert_eq!(series(&config).tags_as_fields, ["host"]);
+    }
+
+    #[test]
     fn a_strict_queue_limits_the_turn() {
         let mut config = crate::config::embedded_default();
         assert_eq!(turn_leases(&config), shard::TURN_LEASES);
