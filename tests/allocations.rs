@@ -98,6 +98,7 @@ impl Destination for Nowhere {
             version,
             user_tags: vec![("qs_env".into(), "dev".into())],
             log_tags: vec![("qs_env".into(), "dev".into())],
+            tags_as_fields: Vec::new(),
             log_row_tag: false,
             kinds,
         }))

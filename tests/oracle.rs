@@ -20,8 +20,10 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Buffer, Encode};
-use ringside::enrich::Enriched;
-use ringside::event::{Kind, Listener, ParseError, parse};
+use ringside::enrich::{AppNames, Enriched, UNKNOWN_APP, UserAgent};
+use ringside::event::{Column, Field, Kind, Listener, ParseError, parse};
+use ringside::rules::Category;
+use uuid::Uuid;
 
 use butler_sos::{Datagram, Loss, Rules, Version};
 use differences::{DIFFERENCES, Expected};
@@ -76,8 +78,10 @@ fn ringside_writes_what_butler_sos_wrote_after_the_differences() {
     for version in Version::ALL {
         let rules = rules(version);
         for recording in &recordings {
-            let wanted = expected(recording.modelled(&rules, version, true), version);
-            let got = encoded(&recording.datagram, &rules, version).unwrap_or_default();
+            let modelled = recording.modelled(&rules, version, true);
+            let modelled = modelled.map(Expected::with_differences);
+            let wanted = lines(modelled.as_ref(), version);
+            let got = encoded(&recording.datagram, &rules, modelled.as_ref(), version);
             mismatches.note(recording, version, wanted == got, || difference(&wanted, &got));
         }
     }
@@ -216,8 +220,10 @@ fn change() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 fn assert_as_modelled(name: &str, datagram: &Datagram, rules: &Rules, version: Version) {
-    let wanted = expected(modelled(datagram, rules, version, vec![], true), version);
-    let got = encoded(datagram, rules, version).unwrap_or_default();
+    let modelled = modelled(datagram, rules, version, vec![], true);
+    let modelled = modelled.map(Expected::with_differences);
+    let wanted = lines(modelled.as_ref(), version);
+    let got = encoded(datagram, rules, modelled.as_ref(), version);
     assert!(
         wanted == got,
         "{name}, {version:?}: {:?}\n{}",
@@ -426,12 +432,21 @@ fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, ParseError> {
 
 /// The lines that are expected: one or none.
 fn expected(modelled: Option<Expected<'_>>, version: Version) -> Vec<Line> {
-    let expected = modelled.map(Expected::with_differences);
-    expected.iter().flat_map(Expected::points).map(|point| Line::of(point, version)).collect()
+    lines(modelled.map(Expected::with_differences).as_ref(), version)
 }
 
-/// The lines that Ringside's parser and encoder make of a datagram.
-fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<Line>, ParseError> {
+fn lines(expected: Option<&Expected<'_>>, version: Version) -> Vec<Line> {
+    expected.into_iter().flat_map(Expected::points).map(|point| Line::of(point, version)).collect()
+}
+
+/// The lines that Ringside's parser and encoder make of a datagram. What the user agent says, and
+/// the categories, are those that are expected.
+fn encoded(
+    datagram: &Datagram,
+    rules: &Rules,
+    expected: Option<&Expected<'_>>,
+    version: Version,
+) -> Vec<Line> {
     let mut encoder = Encoder::new(&EncoderSettings {
         version: match version {
             Version::V1 => InfluxVersion::V1,
@@ -440,16 +455,66 @@ fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<L
         },
         user_tags: rules.static_tags(Listener::UserEvents),
         log_tags: rules.static_tags(Listener::LogEvents),
+        tags_as_fields: Vec::new(),
         log_row_tag: false,
         kinds: [true; Kind::COUNT],
     });
     let mut scratch = Vec::new();
-    let event = parse(datagram.listener, &datagram.payload, &mut scratch)?;
+    let Ok(event) = parse(datagram.listener, &datagram.payload, &mut scratch) else {
+        return Vec::new();
+    };
+    let app_names: AppNames = rules
+        .apps()
+        .iter()
+        .map(|app| (Uuid::parse_str(&app.id).expect("a UUID"), app.name.clone()))
+        .collect();
+    let user_agent = expected.and_then(user_agent);
+    let categories: Option<Vec<Category>> = expected.and_then(categories);
+    let categories: Option<Vec<&Category>> = categories.as_ref().map(|all| all.iter().collect());
+    let enriched = Enriched {
+        app_name: app_name(&event, &app_names),
+        user_agent: user_agent.as_ref(),
+        categories: categories.as_deref(),
+        ..Enriched::plain(&event, 1_700_000_000_000_000_000)
+    };
     let mut out = Buffer::default();
-    encoder.encode(&Enriched::plain(&event, 1_700_000_000_000_000_000), &mut out);
+    encoder.encode(&enriched, &mut out);
     let text = std::str::from_utf8(&out).expect("lines are UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");
-    Ok(Line::read_all(text, version).into_iter().map(|(_, line)| line).collect())
+    Line::read_all(text, version).into_iter().map(|(_, line)| line).collect()
+}
+
+/// The name of the app that an event is about, as [`Enriched`] wants it.
+fn app_name<'a>(event: &ringside::event::Event<'_>, names: &'a AppNames) -> Option<&'a str> {
+    match (event.context_app_id(), event.kind(), event.field(Column::AppId)) {
+        (Some(app), _, _) => Some(names.get(&app).unwrap_or(UNKNOWN_APP)),
+        (None, Kind::QixPerf, Some(Field::Uuid(Some(app)))) => names.get(&app),
+        _ => None,
+    }
+}
+
+/// The user agent whose tags are expected.
+fn user_agent(expected: &Expected<'_>) -> Option<UserAgent> {
+    let tags = &expected.extras.user_agent;
+    let part = |name| {
+        let tag = tags.iter().find(|(known, _)| known == name);
+        tag.map(|(_, value)| value.as_str().into()).unwrap_or_default()
+    };
+    (!tags.is_empty()).then(|| UserAgent {
+        browser_name: part("uaBrowserName"),
+        browser_major_version: part("uaBrowserMajorVersion"),
+        os_name: part("uaOsName"),
+        os_version: part("uaOsVersion"),
+        ..UserAgent::default()
+    })
+}
+
+/// The categories that are expected.
+fn categories(expected: &Expected<'_>) -> Option<Vec<Category>> {
+    let categories = expected.extras.categories.as_ref()?;
+    let category =
+        |(name, value): &(String, String)| Category { name: name.clone(), value: value.clone() };
+    Some(categories.iter().map(category).collect())
 }
 
 /// What differs, member by member.

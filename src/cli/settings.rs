@@ -220,6 +220,7 @@ fn series(config: &Config) -> EncoderSettings {
         version: version(config),
         user_tags: tags(&config.user_events.tags),
         log_tags: tags(&config.log_events.tags),
+        tags_as_fields: config.ringside.tags_as_fields.clone(),
         log_row_tag: config.ringside.log_row_tag,
         kinds: Kind::ALL.map(|kind| match kind.listener() {
             event::Listener::UserEvents => config.user_events.send_to_influxdb.enable,
@@ -351,6 +352,14 @@ mod tests {
         for (cores, threads) in expected {
             assert_eq!(threads_for(cores), threads, "{cores} cores");
         }
+    }
+
+    #[test]
+    fn tags_become_fields_where_the_file_says_so() {
+        let mut config = crate::config::embedded_default();
+        assert!(series(&config).tags_as_fields.is_empty());
+        config.ringside.tags_as_fields = vec!["host".into()];
+        assert_eq!(series(&config).tags_as_fields, ["host"]);
     }
 
     #[test]

@@ -32,8 +32,9 @@ section! {
         /// Writes `log_row` as a tag, as Butler SOS does; else as the integer field `log_row_field`
         /// (difference 13).
         log_row_tag: bool = false;
-        /// Tags that are written as fields, to keep the number of series down.
-        tags_as_fields: Vec<String> = Vec::new(), later;
+        /// Tags of InfluxDB that are written as string fields of the same name, to keep the number
+        /// of series down; built-in tags, configured tags and categories.
+        tags_as_fields: Vec<String> = Vec::new();
         /// How senders are checked.
         source_validation: SourceValidation = SourceValidation::default(), later;
         /// Time to deliver what is there when stopped; the rest is counted as `shutdown`.

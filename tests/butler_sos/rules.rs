@@ -50,6 +50,11 @@ impl Rules {
         pairs(&self.root[section]["tags"])
     }
 
+    /// The apps that the repository service knows.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
     fn app_name(&self, id: &str) -> Option<&str> {
         // Compared as it is written, upper and lower case.
         self.apps.iter().find(|app| app.id == id).map(|app| app.name.as_str())
@@ -75,9 +80,8 @@ impl Rules {
             }
             Kind::ProxySession | Kind::ProxyConnection => Verdict::Plain,
             Kind::QixPerf if !self.monitored(event) => Verdict::Lost(Loss::Filtered),
-            _ => {
-                self.categorise(event).map_or(Verdict::Lost(Loss::NoMessage), Verdict::Categorised)
-            }
+            Kind::QixPerf if self.looks_for_a_message(event) => Verdict::Lost(Loss::NoMessage),
+            _ => Verdict::Categorised(self.categorise(event)),
         }
     }
 
@@ -113,20 +117,20 @@ impl Rules {
         by_app || by_all
     }
 
-    /// The categories of a log event; `None` when a rule wants to look into a message and there is
-    /// none.
-    fn categorise(&self, event: &Event) -> Option<Vec<(String, String)>> {
+    /// Whether a category rule wants to look into the message.
+    fn looks_for_a_message(&self, event: &Event) -> bool {
+        list(&self.root["logEvents"]["categorise"]["rules"]).iter().any(|rule| is_for(rule, event))
+    }
+
+    /// The categories of a log event. What has no message has an empty one.
+    pub fn categorise(&self, event: &Event) -> Vec<(String, String)> {
         let section = &self.root["logEvents"]["categorise"];
-        let level = narrow(&event.text("level")).to_lowercase();
         let message = narrow(&event.text("message"));
         let mut found: Vec<(String, String)> = Vec::new();
         let mut matched = false;
         for rule in list(&section["rules"]) {
-            if !list(&rule["logLevel"]).iter().any(|l| string(l).to_lowercase() == level) {
+            if !is_for(rule, event) {
                 continue;
-            }
-            if event.kind == Kind::QixPerf {
-                return None;
             }
             if !list(&rule["filter"]).iter().any(|filter| {
                 let value = string(&filter["value"]);
@@ -139,7 +143,7 @@ impl Rules {
                 continue;
             }
             if string(&rule["action"]) == "drop" {
-                return Some(Vec::new());
+                return Vec::new();
             }
             matched = true;
             for category in pairs(&rule["category"]) {
@@ -151,8 +155,14 @@ impl Rules {
         if !matched && section["ruleDefault"]["enable"] == Yaml::Bool(true) {
             found = pairs(&section["ruleDefault"]["category"]);
         }
-        Some(found)
+        found
     }
+}
+
+/// Whether a category rule is about the level of an event.
+fn is_for(rule: &Yaml, event: &Event) -> bool {
+    let level = narrow(&event.text("level")).to_lowercase();
+    list(&rule["logLevel"]).iter().any(|l| string(l).to_lowercase() == level)
 }
 
 /// Whether `text` is among those that a section of the monitor filter asks for.

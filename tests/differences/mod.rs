@@ -26,9 +26,6 @@ pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("28 app id in the context", reading::difference_28_app_id_in_the_context),
     ("4 upper-case UUIDs", reading::difference_04_upper_case_uuids),
     ("27 type is matched whole", reading::difference_27_type_is_matched_whole),
-    ("pending: categories", pending::categories),
-    ("pending: app names", pending::app_names),
-    ("pending: user agents", pending::user_agents),
     ("pending: excluded users", pending::excluded_users),
     ("pending: monitor filters", pending::monitor_filters),
     ("7 categories of performance events", writing::difference_07_categories_of_performance_events),
@@ -37,6 +34,7 @@ pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("26 numbers too large", writing::difference_26_numbers_too_large),
     ("8 incomplete user events", writing::difference_08_incomplete_user_events),
     ("23 backslash at the end of a tag", writing::difference_23_backslash_at_the_end_of_a_tag),
+    ("23 line breaks in names of apps", writing::difference_23_line_breaks_in_names_of_apps),
     ("9 empty tags", writing::difference_09_empty_tags),
     ("13 row number as a field", writing::difference_13_row_number_as_a_field),
 ];

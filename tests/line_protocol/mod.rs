@@ -119,10 +119,16 @@ fn double_literal_backslashes(line: &str) -> String {
 }
 
 /// The value of a tag as a version of InfluxDB reads it when it is written as Butler SOS writes it.
-/// Nobody escapes backslashes in tags; InfluxDB 3 reads two of them as one.
+/// Nobody escapes backslashes in tags; InfluxDB 3 reads two of them as one. The clients for versions 2
+/// and 3 escape line breaks and tabs, which InfluxDB does not undo.
 fn as_read(value: &str, version: Version) -> String {
     match version {
-        Version::V1 | Version::V2 => value.to_owned(),
-        Version::V3 => value.replace("\\\\", "\\"),
+        Version::V1 => value.to_owned(),
+        Version::V2 => escaped(value),
+        Version::V3 => escaped(value).replace("\\\\", "\\"),
     }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }

@@ -17,6 +17,13 @@ pub struct InfluxDestination {
 impl InfluxDestination {
     /// A destination that writes `series` to `server`. Connects to nothing yet.
     pub fn new(series: EncoderSettings, server: InfluxSettings) -> Result<Self, InfluxError> {
+        for name in series.tags_left_out() {
+            tracing::warn!(
+                "the tag `{}` is not written to InfluxDB, where a field has that name; rename it in \
+                 userEvents.tags or logEvents.tags",
+                name.escape_debug()
+            );
+        }
         Ok(Self { series, transport: InfluxTransport::new(server)? })
     }
 }

@@ -9,8 +9,9 @@
 //!
 //! Envelope: 350 ns for a 372-byte performance event, which becomes a line of 1.6 KB.
 
+use super::categories::{Categories, Places};
 use super::escape::{RawEventText, StringField, without_trailing_backslashes};
-use super::plan::{Dialect, FieldStep, Plan, V1, V2, V3};
+use super::plan::{self, Dialect, FieldStep, Plan, RAW_EVENT_END, TagStep, V1, V2, V3};
 use super::tables::Form;
 use super::values::{Scratch, Value, Values};
 use crate::deliver::Encode;
@@ -46,6 +47,9 @@ pub struct EncoderSettings {
     pub user_tags: Vec<(String, String)>,
     /// Tags for every log event (`logEvents.tags`).
     pub log_tags: Vec<(String, String)>,
+    /// Names of tags that are written as string fields instead (`ringside.tagsAsFields`). Categories
+    /// of these names too.
+    pub tags_as_fields: Vec<String>,
     /// Write the row number as the tag `log_row`, as Butler SOS does, instead of as the field
     /// `log_row_field` (difference 13).
     pub log_row_tag: bool,
@@ -60,6 +64,23 @@ impl EncoderSettings {
             Listener::LogEvents => &self.log_tags,
         }
     }
+
+    /// Names of configured tags that are left out, because a field has the name; for a warning.
+    #[must_use]
+    pub fn tags_left_out(&self) -> Vec<&str> {
+        let reserved = match self.version {
+            InfluxVersion::V1 => plan::reserved_names::<V1>,
+            InfluxVersion::V2 => plan::reserved_names::<V2>,
+            InfluxVersion::V3 => plan::reserved_names::<V3>,
+        };
+        let mut left_out = Vec::new();
+        for listener in Listener::ALL {
+            let reserved = reserved(listener, self);
+            let names = self.tags(listener).iter().map(|(name, _)| name.as_str());
+            left_out.extend(names.filter(|name| reserved.contains(&plan::cleaned(name))));
+        }
+        left_out
+    }
 }
 
 /// Writes events as line protocol.
@@ -70,6 +91,7 @@ pub struct Encoder {
     /// In the order of [`Kind::ALL`].
     plans: Vec<Plan>,
     scratch: Scratch,
+    places: Places,
 }
 
 impl Encoder {
@@ -86,6 +108,7 @@ impl Encoder {
             kinds: settings.kinds,
             plans: Kind::ALL.into_iter().map(|kind| plan(kind, settings)).collect(),
             scratch: Scratch::default(),
+            places: Places::default(),
         }
     }
 }
@@ -96,41 +119,60 @@ impl Encode for Encoder {
     }
 
     fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
-        let Enriched { event, received_ns, .. } = *enriched;
-        let plan = &self.plans[event.kind() as usize];
+        match self.version {
+            InfluxVersion::V1 => self.write::<V1>(enriched, out),
+            InfluxVersion::V2 => self.write::<V2>(enriched, out),
+            InfluxVersion::V3 => self.write::<V3>(enriched, out),
+        }
+    }
+}
+
+impl Encoder {
+    fn write<D: Dialect>(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
+        let plan = &self.plans[enriched.event.kind() as usize];
         let mut values = Values::empty();
-        values.read(event, &mut self.scratch);
-        Line::append(out, plan.bound + values.bound, |line| {
-            match self.version {
-                InfluxVersion::V1 => tags::<V1>(plan, &values, line),
-                InfluxVersion::V2 => tags::<V2>(plan, &values, line),
-                InfluxVersion::V3 => tags::<V3>(plan, &values, line),
-            }
-            fields(plan, &values, line);
-            line.bytes(json::unsigned(received_ns, &mut [0; NUMBER_ROOM]));
+        values.read(enriched, &mut self.scratch);
+        let categories = self.places.find::<D>(plan, enriched.categories);
+        Line::append(out, plan.bound + values.bound + categories.bound(), |line| {
+            tags::<D>(plan, &values, categories, line);
+            fields(plan, &values, &categories, line);
+            line.bytes(json::unsigned(enriched.received_ns, &mut [0; NUMBER_ROOM]));
         });
     }
 }
 
-fn tags<D: Dialect>(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
+fn tags<D: Dialect>(
+    plan: &Plan,
+    values: &Values<'_>,
+    mut categories: Categories<'_>,
+    line: &mut Line<'_>,
+) {
     line.literal(&plan.measurement);
     for step in &plan.tags {
-        let mark = line.mark();
-        line.literal(&step.literal);
-        if step.constant {
-            continue;
-        }
-        let before = line.mark();
-        tag_value::<D>(values.get(step.slot), step.stripped, line);
-        if line.mark() == before {
-            if step.default.is_empty() {
-                line.rewind(mark);
-            } else {
-                line.literal(&step.default);
-            }
+        if !categories.tags_up_to::<D>(&step.name, line) {
+            tag::<D>(step, values, line);
         }
     }
+    categories.tags_to_the_end::<D>(line);
     line.byte(b' ');
+}
+
+#[inline]
+fn tag<D: Dialect>(step: &TagStep, values: &Values<'_>, line: &mut Line<'_>) {
+    let mark = line.mark();
+    line.literal(&step.literal);
+    if step.constant {
+        return;
+    }
+    let before = line.mark();
+    tag_value::<D>(values.get(step.slot), step.stripped, line);
+    if line.mark() == before {
+        if step.default.is_empty() {
+            line.rewind(mark);
+        } else {
+            line.literal(&step.default);
+        }
+    }
 }
 
 #[inline]
@@ -148,15 +190,22 @@ fn tag_value<D: Dialect>(value: &Value<'_>, stripped: bool, line: &mut Line<'_>)
 
 /// Each field is followed by a comma; the last comma becomes the space before the time. There is
 /// always a field: `raw_event` or `userFull`.
-fn fields(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
+fn fields(plan: &Plan, values: &Values<'_>, categories: &Categories<'_>, line: &mut Line<'_>) {
     for step in &plan.fields {
-        field(step, plan, values, line);
+        if step.instead_of.as_ref().is_some_and(|tag| categories.replace_field(tag)) {
+            continue;
+        }
+        match step.form {
+            Form::RawEvent => raw_event(step, plan, values, categories, line),
+            _ => field(step, values, line),
+        }
     }
+    categories.write_fields(line);
     line.replace_last(b' ');
 }
 
 #[inline]
-fn field(step: &FieldStep, plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
+fn field(step: &FieldStep, values: &Values<'_>, line: &mut Line<'_>) {
     let value = values.get(step.slot);
     let end: &[u8] = match step.form {
         Form::OptionalText if value.text.is_empty() => return,
@@ -167,7 +216,6 @@ fn field(step: &FieldStep, plan: &Plan, values: &Values<'_>, line: &mut Line<'_>
     };
     line.literal(&step.literal);
     match step.form {
-        Form::RawEvent => return raw_event(plan, values, line),
         Form::IntegerText if value.text == b"0" => {}
         _ if value.plain => line.bytes(value.text),
         _ => line.text::<StringField>(value.text),
@@ -175,7 +223,14 @@ fn field(step: &FieldStep, plan: &Plan, values: &Values<'_>, line: &mut Line<'_>
     line.bytes(end);
 }
 
-fn raw_event(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
+fn raw_event(
+    step: &FieldStep,
+    plan: &Plan,
+    values: &Values<'_>,
+    categories: &Categories<'_>,
+    line: &mut Line<'_>,
+) {
+    line.literal(&step.literal);
     for step in &plan.members {
         line.literal(&step.literal);
         let value = values.get(step.slot);
@@ -186,6 +241,8 @@ fn raw_event(plan: &Plan, values: &Values<'_>, line: &mut Line<'_>) {
         }
     }
     line.literal(&plan.members_end);
+    categories.write_member(line);
+    line.bytes(RAW_EVENT_END);
 }
 
 #[cfg(test)]

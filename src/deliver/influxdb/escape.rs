@@ -34,34 +34,47 @@ fn escape_control(byte: u8, line: &mut Line<'_>) {
     json::escape_letter(byte, line);
 }
 
-/// A tag of InfluxDB 1. Unlike Butler SOS, a line break is escaped as in the other versions
-/// (difference 23); in events there are none, in configured tags there might be.
+/// The name of a configured tag or category, in all versions.
+///
+/// Versions read backslashes and control characters in names differently; without them two names are
+/// the same in the line exactly when their [`name_bytes`] are.
 #[derive(Debug)]
-pub(super) struct TagV1;
+pub(super) struct TagName;
 
-impl Escape for TagV1 {
+impl Escape for TagName {
     const EXPANSION: usize = TAG_EXPANSION;
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        delimits(byte) | (byte == b'\n') | (byte == b'\r')
+        delimits(byte) | (byte < b' ') | (byte == b'\\') | (byte == 0x7F)
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
-        escape_control(byte, line);
+        if delimits(byte) {
+            line.bytes(&[b'\\', byte]);
+        }
     }
 }
 
-/// A tag of InfluxDB 2.
-#[derive(Debug)]
-pub(super) struct TagV2;
+/// What is left of a name in the line, but for escapes.
+pub(super) fn name_bytes(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|&byte| delimits(byte) || !TagName::is_special(byte))
+}
 
-impl Escape for TagV2 {
+/// A tag of InfluxDB 1 and 2.
+///
+/// To version 1 Butler SOS writes line breaks and tabs as they are, which break the line; here they
+/// are escaped for both, as Butler SOS does for version 2 (difference 23). In events there are none;
+/// in configured tags and the names of apps there might be.
+#[derive(Debug)]
+pub(super) struct Tag;
+
+impl Escape for Tag {
     const EXPANSION: usize = TAG_EXPANSION;
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        TagV1::is_special(byte) | (byte == b'\t')
+        delimits(byte) | (byte == b'\n') | (byte == b'\r') | (byte == b'\t')
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
@@ -83,7 +96,7 @@ impl Escape for TagV3 {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        TagV2::is_special(byte)
+        Tag::is_special(byte)
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
@@ -92,6 +105,11 @@ impl Escape for TagV3 {
         }
         escape_control(byte, line);
     }
+}
+
+/// Whether Butler SOS takes a byte out of most tags of InfluxDB 3.
+pub(super) fn is_stripped(byte: u8) -> bool {
+    matches!(byte, b'<' | b'>' | b'\\' | b'\n' | b'\r')
 }
 
 /// A tag of InfluxDB 3 out of which Butler SOS takes `<`, `>`, `\` and line breaks.
@@ -103,11 +121,11 @@ impl Escape for TagV3Stripped {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        TagV2::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
+        Tag::is_special(byte) | (byte == b'<') | (byte == b'>') | (byte == b'\\')
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {
-        if !matches!(byte, b'<' | b'>' | b'\\' | b'\n' | b'\r') {
+        if !is_stripped(byte) {
             escape_control(byte, line);
         }
     }

@@ -9,6 +9,7 @@
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
 
 pub mod answer;
+mod categories;
 pub mod destination;
 pub mod encode;
 mod escape;

@@ -5,14 +5,20 @@
 //! list of steps: a ready piece of text, then a value.
 
 use super::encode::{EncoderSettings, InfluxVersion};
-use super::escape::{TagV1, TagV2, TagV3, TagV3Stripped, without_trailing_backslashes};
-use super::tables::{self, Form, Series, TagRow, Value};
+use super::escape::{
+    self, StringField, TagName, TagV3, TagV3Stripped, is_stripped, name_bytes,
+    without_trailing_backslashes,
+};
+use super::tables::{self, FieldRow, Form, Series, TagRow, UserAgentPart, Value};
 use crate::deliver::batch::Buffer;
 use crate::deliver::line::{Escape, Line, Literal};
 use crate::event::{COLUMNS_MAX, Check, Column, Kind, Listener};
 
 /// What ends a field: `",`.
 const FIELD_END: usize = 2;
+
+/// What ends `raw_event`.
+pub(super) const RAW_EVENT_END: &[u8] = b"}\",";
 
 /// The space before the tags end, the time and the line feed.
 const TIME: usize = " 18446744073709551615\n".len() + 1;
@@ -25,6 +31,12 @@ pub(super) trait Dialect {
     type Tag: Escape;
     /// Tags out of which some characters are taken.
     type Stripped: Escape;
+
+    /// Whether something is left of a text as a [`Dialect::Stripped`] tag.
+    fn has_value(text: &str) -> bool {
+        text.bytes()
+            .any(|byte| byte != b'\\' && !(Self::VERSION == InfluxVersion::V3 && is_stripped(byte)))
+    }
 }
 
 /// InfluxDB 1.
@@ -33,8 +45,8 @@ pub(super) struct V1;
 
 impl Dialect for V1 {
     const VERSION: InfluxVersion = InfluxVersion::V1;
-    type Tag = TagV1;
-    type Stripped = TagV1;
+    type Tag = escape::Tag;
+    type Stripped = escape::Tag;
 }
 
 /// InfluxDB 2.
@@ -43,8 +55,8 @@ pub(super) struct V2;
 
 impl Dialect for V2 {
     const VERSION: InfluxVersion = InfluxVersion::V2;
-    type Tag = TagV2;
-    type Stripped = TagV2;
+    type Tag = escape::Tag;
+    type Stripped = escape::Tag;
 }
 
 /// InfluxDB 3.
@@ -67,14 +79,19 @@ pub(super) const USER_FULL: Slot = COLUMNS_MAX;
 pub(super) const ACTIVITY_SOURCE: Slot = COLUMNS_MAX + 1;
 /// The app that the context of a user event names.
 pub(super) const CONTEXT_APP_ID: Slot = COLUMNS_MAX + 2;
+/// The name of the app that the event is about.
+pub(super) const APP_NAME: Slot = COLUMNS_MAX + 3;
 /// Nothing, always.
-pub(super) const NOTHING: Slot = COLUMNS_MAX + 3;
+pub(super) const NOTHING: Slot = COLUMNS_MAX + 4;
+/// The first of the parts of the user agent.
+pub(super) const USER_AGENT: Slot = COLUMNS_MAX + 5;
 /// Number of slots.
-pub(super) const SLOTS: usize = COLUMNS_MAX + 4;
+pub(super) const SLOTS: usize = USER_AGENT + UserAgentPart::COUNT;
 
 /// One tag: `,name=` and its value.
 #[derive(Debug)]
 pub(super) struct TagStep {
+    pub(super) name: Box<str>,
     pub(super) literal: Literal,
     pub(super) slot: Slot,
     /// Stands for an empty value; if it is empty too, the tag is left out.
@@ -87,6 +104,8 @@ pub(super) struct TagStep {
 /// One field: `name=` or `name="`, its value, and what ends it.
 #[derive(Debug)]
 pub(super) struct FieldStep {
+    /// The name of the tag that it would be, had the configuration not made it a field.
+    pub(super) instead_of: Option<Box<str>>,
     pub(super) literal: Literal,
     pub(super) slot: Slot,
     pub(super) form: Form,
@@ -106,8 +125,12 @@ pub(super) struct Plan {
     pub(super) tags: Vec<TagStep>,
     pub(super) fields: Vec<FieldStep>,
     pub(super) members: Vec<MemberStep>,
-    /// Ends `raw_event`.
+    /// Ends the last of the members.
     pub(super) members_end: Literal,
+    /// Names that a category cannot have, neither as a tag nor as a field.
+    pub(super) taken: Vec<String>,
+    /// Names whose categories are fields.
+    pub(super) as_fields: Vec<String>,
     /// The most that all of the above can take, without the values.
     pub(super) bound: usize,
 }
@@ -122,10 +145,12 @@ impl Plan {
             fields: Vec::new(),
             members: Vec::new(),
             members_end: Literal::default(),
+            taken: reserved_names::<D>(kind.listener(), settings),
+            as_fields: settings.tags_as_fields.iter().map(|name| cleaned(name)).collect(),
             bound: 0,
         };
-        plan.add_tags::<D>(kind, &series, settings);
         plan.add_fields::<D>(kind, &series, settings);
+        plan.add_tags::<D>(kind, &series, settings);
         if kind.listener() == Listener::LogEvents {
             plan.add_members(kind);
         }
@@ -138,52 +163,78 @@ impl Plan {
         let fields = self.fields.iter().map(|step| step.literal.len() + FIELD_END);
         let members = self.members.iter().map(|step| step.literal.len());
         let steps = tags.chain(fields).chain(members).sum::<usize>();
-        self.measurement.len() + self.members_end.len() + steps + TIME
+        self.measurement.len() + self.members_end.len() + RAW_EVENT_END.len() + steps + TIME
     }
 
     /// Built-in and configured tags, sorted by name, as InfluxDB likes them. Where names collide the
-    /// later one wins, and configured tags come after built-in ones.
+    /// later one wins, and configured tags come after built-in ones; but nothing takes the name of a
+    /// field (see [`reserved_names`]).
     fn add_tags<D: Dialect>(&mut self, kind: Kind, series: &Series, settings: &EncoderSettings) {
         let log_row = (kind.listener() == Listener::LogEvents && settings.log_row_tag)
             .then(|| tables::log_row_tag(D::VERSION, kind));
-        let mut tags: Vec<(&str, Tag<'_>)> = Vec::new();
+        let mut tags: Vec<(String, Tag<'_>)> = Vec::new();
         for row in series.tags.iter().chain(&log_row) {
-            tags.push((row.name, Tag::BuiltIn(row)));
+            tags.push((row.name.to_owned(), Tag::BuiltIn(row)));
         }
+        let reserved = self.taken.len();
         for (name, value) in settings.tags(kind.listener()) {
-            let name = name.trim_end_matches('\\');
-            let value = escaped::<D::Stripped>(value);
-            if !name.is_empty() && !value.is_empty() {
+            let name = cleaned(name);
+            if !name.is_empty() && D::has_value(value) && !self.taken[..reserved].contains(&name) {
                 tags.retain(|(earlier, _)| *earlier != name);
+                self.taken.push(name.clone());
                 tags.push((name, Tag::Configured(value)));
             }
         }
-        tags.sort_by_key(|(name, _)| *name);
+        tags.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, tag) in tags {
-            self.tags.push(tag_step::<D>(kind, name, &tag));
+            if self.as_fields.contains(&name) {
+                self.add_tag_as_field::<D>(kind, series, name, &tag);
+            } else {
+                self.tags.push(tag_step::<D>(kind, name, &tag));
+            }
         }
+    }
+
+    /// A tag that becomes a field. Where there is a field of that name, which then holds the same,
+    /// there is nothing to add.
+    fn add_tag_as_field<D: Dialect>(
+        &mut self,
+        kind: Kind,
+        series: &Series,
+        name: String,
+        tag: &Tag<'_>,
+    ) {
+        if series.fields.iter().any(|row| row.names[D::VERSION as usize] == name) {
+            return;
+        }
+        let mut literal = escaped::<TagName>(name.as_bytes());
+        literal.extend(b"=\"");
+        let (slot, form) = match tag {
+            Tag::BuiltIn(row) => (slot(kind, row.value), Form::OptionalText),
+            Tag::Configured(value) => {
+                literal.extend(escaped::<StringField>(value.as_bytes()));
+                (NOTHING, Form::Text)
+            }
+        };
+        let (literal, instead_of) = (Literal::new(&literal), Some(name.into()));
+        self.fields.push(FieldStep { instead_of, literal, slot, form });
     }
 
     fn add_fields<D: Dialect>(&mut self, kind: Kind, series: &Series, settings: &EncoderSettings) {
         let log_row = (kind.listener() == Listener::LogEvents && !settings.log_row_tag)
             .then_some(tables::LOG_ROW_FIELD);
-        let mut rows: Vec<_> = series
-            .fields
-            .iter()
-            .chain(&log_row)
-            .map(|row| (row.names[D::VERSION as usize], row))
-            .filter(|(name, _)| !name.is_empty())
-            .collect();
+        let mut rows: Vec<_> = named::<D>(series.fields.iter().chain(&log_row)).collect();
         rows.sort_by_key(|(name, _)| *name);
         for (name, row) in rows {
             let quote = if matches!(row.form, Form::Integer | Form::Float) { "" } else { "\"" };
             let literal = Literal::new(format!("{name}={quote}").as_bytes());
-            self.fields.push(FieldStep { literal, slot: slot(kind, row.value), form: row.form });
+            let slot = slot(kind, row.value);
+            self.fields.push(FieldStep { instead_of: None, literal, slot, form: row.form });
         }
     }
 
-    /// The members of `raw_event`: the columns in their order, then what Butler SOS derives. The app
-    /// name of performance events is looked up nowhere yet, and so is empty.
+    /// The members of `raw_event`: the columns in their order, then what Butler SOS derives. The
+    /// categories come last, when the event is known.
     fn add_members(&mut self, kind: Kind) {
         let mut pending = Pending { text: "{".to_owned(), quoted: false };
         for spec in kind.layout().columns() {
@@ -195,6 +246,7 @@ impl Plan {
             }
             if kind == Kind::QixPerf && spec.column == Column::AppId {
                 pending.key(Column::AppName.name(), true);
+                self.add_member(kind, Value::AppName, &mut pending);
             }
         }
         if kind == Kind::QixPerf {
@@ -206,7 +258,6 @@ impl Plan {
             self.add_member(kind, Value::UserFull, &mut pending);
         }
         pending.end_value();
-        pending.text.push_str("}\",");
         self.members_end = Literal::new(pending.text.as_bytes());
     }
 
@@ -223,28 +274,33 @@ fn slot(kind: Kind, value: Value) -> Slot {
         Value::UserFull | Value::Column(Column::UserFull) => USER_FULL,
         Value::ActivitySource => ACTIVITY_SOURCE,
         Value::ContextAppId => CONTEXT_APP_ID,
+        Value::AppName => APP_NAME,
+        Value::UserAgent(part) => USER_AGENT + part as usize,
         Value::Nothing => NOTHING,
         Value::Column(column) => kind.layout().position(column).unwrap_or(NOTHING),
     }
 }
 
-fn tag_step<D: Dialect>(kind: Kind, name: &str, tag: &Tag<'_>) -> TagStep {
+fn tag_step<D: Dialect>(kind: Kind, name: String, tag: &Tag<'_>) -> TagStep {
     let mut literal = b",".to_vec();
-    literal.extend(escaped::<D::Tag>(name));
+    literal.extend(escaped::<TagName>(name.as_bytes()));
     literal.push(b'=');
     let constant = match tag {
-        Tag::Configured(value) => Some(value.as_slice()),
+        Tag::Configured(value) => {
+            Some(escaped::<D::Stripped>(without_trailing_backslashes(value.as_bytes())))
+        }
         Tag::BuiltIn(TagRow { value: Value::Column(Column::Source), .. }) => {
-            Some(kind.name().as_bytes())
+            Some(kind.name().as_bytes().to_vec())
         }
         Tag::BuiltIn(_) => None,
     };
-    literal.extend(constant.unwrap_or_default());
+    literal.extend(constant.iter().flatten());
     let (value, default, stripped) = match tag {
         Tag::BuiltIn(row) => (row.value, row.default[D::VERSION as usize], row.stripped),
         Tag::Configured(_) => (Value::Nothing, "", false),
     };
     TagStep {
+        name: name.into(),
         literal: Literal::new(&literal),
         slot: slot(kind, value),
         default: Literal::new(default.as_bytes()),
@@ -255,8 +311,48 @@ fn tag_step<D: Dialect>(kind: Kind, name: &str, tag: &Tag<'_>) -> TagStep {
 
 enum Tag<'a> {
     BuiltIn(&'a TagRow),
-    /// The value, escaped.
-    Configured(Vec<u8>),
+    /// The value.
+    Configured(&'a str),
+}
+
+/// The names of fields that configured tags and categories must not have, over all kinds of a
+/// listener, because they share a measurement.
+///
+/// `InfluxDB` 3 refuses a line with a tag and a field of one name. The others take it, but none takes a
+/// field that is a string here and a number there, so what is to become a field must not have the name
+/// of one either.
+pub(super) fn reserved_names<D: Dialect>(
+    listener: Listener,
+    settings: &EncoderSettings,
+) -> Vec<String> {
+    let log_row = (listener == Listener::LogEvents).then_some(tables::LOG_ROW_FIELD);
+    let series = Kind::ALL.into_iter().filter(|kind| kind.listener() == listener).map(tables::of);
+    let mut names: Vec<String> = series
+        .flat_map(|series| named::<D>(series.fields.iter()))
+        .chain(named::<D>(log_row.iter()))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    if D::VERSION != InfluxVersion::V3 {
+        let becomes_field =
+            |name: &String| settings.tags_as_fields.iter().any(|tag| cleaned(tag) == *name);
+        names.retain(becomes_field);
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The fields that a version has, with their names.
+fn named<'r, D: Dialect>(
+    rows: impl Iterator<Item = &'r FieldRow>,
+) -> impl Iterator<Item = (&'static str, &'r FieldRow)> {
+    rows.map(|row| (row.names[D::VERSION as usize], row)).filter(|(name, _)| !name.is_empty())
+}
+
+/// A configured name without what is not written of it.
+pub(super) fn cleaned(name: &str) -> String {
+    // What is taken out are whole characters of one byte, so text stays text.
+    String::from_utf8(name_bytes(name).collect()).unwrap_or_default()
 }
 
 /// Text of `raw_event` between two values that change.
@@ -285,11 +381,9 @@ impl Pending {
     }
 }
 
-/// A tag's name or value as it stands in the line.
-fn escaped<E: Escape>(text: &str) -> Vec<u8> {
+/// A configured text as it stands in the line.
+fn escaped<E: Escape>(text: &[u8]) -> Vec<u8> {
     let mut out = Buffer::default();
-    Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| {
-        line.text::<E>(without_trailing_backslashes(text.as_bytes()));
-    });
+    Line::append(&mut out, E::EXPANSION * text.len() + 1, |line| line.text::<E>(text));
     out[..out.len() - 1].to_vec()
 }

@@ -18,8 +18,29 @@ pub(super) enum Value {
     ActivitySource,
     /// The app that the context of a user event names.
     ContextAppId,
+    /// The name of the app that the event is about.
+    AppName,
+    /// A part of what the user agent says.
+    UserAgent(UserAgentPart),
     /// Nothing: always the tag's default.
     Nothing,
+}
+
+/// What is written of a user agent. Each part may be empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserAgentPart {
+    BrowserName,
+    BrowserMajorVersion,
+    OsName,
+    OsVersion,
+}
+
+impl UserAgentPart {
+    /// All parts, in the order of their discriminants.
+    pub(super) const ALL: [Self; 4] =
+        [Self::BrowserName, Self::BrowserMajorVersion, Self::OsName, Self::OsVersion];
+    /// Number of parts.
+    pub(super) const COUNT: usize = Self::ALL.len();
 }
 
 /// One tag.
@@ -98,20 +119,30 @@ const UNKNOWN: [&str; 3] = ["<Unknown>", "", "Unknown"];
 const MINUS_ONE: [&str; 3] = ["-1", "", "-1"];
 const NOT_AVAILABLE: [&str; 3] = ["", "", "n/a"];
 
-const USER_TAGS: [TagRow; 7] = [
+const USER_TAGS: [TagRow; 12] = [
     stripped("appId", Value::ContextAppId),
+    stripped("appName", Value::AppName),
     stripped("event_action", Value::Column(Column::Command)),
     stripped("host", Value::Column(Column::Host)),
     stripped("origin", Value::Column(Column::Origin)),
+    stripped("uaBrowserMajorVersion", Value::UserAgent(UserAgentPart::BrowserMajorVersion)),
+    stripped("uaBrowserName", Value::UserAgent(UserAgentPart::BrowserName)),
+    stripped("uaOsName", Value::UserAgent(UserAgentPart::OsName)),
+    stripped("uaOsVersion", Value::UserAgent(UserAgentPart::OsVersion)),
     stripped("userDirectory", Value::Column(Column::UserDirectory)),
     tag("userFull", Value::UserFull),
     stripped("userId", Value::Column(Column::UserId)),
 ];
 
-const USER_FIELDS: [FieldRow; 3] = [
+const USER_FIELDS: [FieldRow; 4] = [
     FieldRow {
         names: ["appId", "appId_field", "appId_field"],
         value: Value::ContextAppId,
+        form: Form::OptionalText,
+    },
+    FieldRow {
+        names: ["appName", "appName_field", "appName_field"],
+        value: Value::AppName,
         form: Form::OptionalText,
     },
     text(["userFull", "userFull", "userFull_field"], Value::UserFull),
@@ -200,8 +231,9 @@ const SCHEDULER_FIELDS: [FieldRow; 6] = [
     RAW_EVENT,
 ];
 
-const QIX_TAGS: [TagRow; 14] = [
+const QIX_TAGS: [TagRow; 15] = [
     APP_ID,
+    stripped("app_name", Value::AppName),
     stripped("event_activity_source", Value::ActivitySource),
     or(stripped("host", Value::Column(Column::Host)), UNKNOWN),
     or(stripped("level", Value::Column(Column::Level)), UNKNOWN),

@@ -7,9 +7,11 @@
 use uuid::Uuid;
 
 use super::escape::Anywhere;
-use super::plan::{ACTIVITY_SOURCE, CONTEXT_APP_ID, SLOTS, Slot, USER_FULL};
+use super::plan::{ACTIVITY_SOURCE, APP_NAME, CONTEXT_APP_ID, SLOTS, Slot, USER_AGENT, USER_FULL};
+use super::tables::UserAgentPart;
 use crate::deliver::json::{self, NUMBER_ROOM};
 use crate::deliver::line::{Escape, is_clean};
+use crate::enrich::{Enriched, UserAgent};
 use crate::event::{COLUMNS_MAX, Column, Event, Field, Int, Listener};
 
 /// Length of a UUID as text.
@@ -71,7 +73,8 @@ impl<'a> Values<'a> {
     ///
     /// They are filled in where they lie: moving them, in parts of another size than they were
     /// written in, was measured to cost more than all the rest.
-    pub(super) fn read(&mut self, event: &'a Event<'a>, scratch: &'a mut Scratch) {
+    pub(super) fn read(&mut self, enriched: &Enriched<'a>, scratch: &'a mut Scratch) {
+        let event = enriched.event;
         let cells = scratch.cells.iter_mut();
         for ((slot, field), cell) in self.slots.iter_mut().zip(event.fields()).zip(cells) {
             slot.set(field, cell);
@@ -81,14 +84,28 @@ impl<'a> Values<'a> {
         for part in user_full_parts(event) {
             scratch.user_full.push_str(part);
         }
-        self.slots[USER_FULL].set_text(&scratch.user_full);
-        self.bound += self.slots[USER_FULL].bound();
+        self.set_text(USER_FULL, &scratch.user_full);
         let activity = if event.activity_is_user() { "user" } else { "non-user" };
         self.slots[ACTIVITY_SOURCE].text = activity.as_bytes();
         if let Some(app) = event.context_app_id() {
             self.slots[CONTEXT_APP_ID].set_uuid(&app, &mut scratch.app_id);
         }
         self.bound += ACTIVITY_LENGTH + USES * UUID_LENGTH;
+        if let Some(name) = enriched.app_name {
+            self.set_text(APP_NAME, name);
+        }
+        if let Some(agent) = enriched.user_agent {
+            for (slot, part) in (USER_AGENT..).zip(UserAgentPart::ALL) {
+                self.set_text(slot, text_of(agent, part));
+            }
+        }
+    }
+
+    #[inline]
+    fn set_text(&mut self, slot: Slot, text: &'a str) {
+        let value = &mut self.slots[slot];
+        value.set_text(text);
+        self.bound += value.bound();
     }
 
     #[inline]
@@ -130,6 +147,15 @@ impl<'a> Value<'a> {
     #[inline]
     fn set_uuid(&mut self, uuid: &Uuid, cell: &'a mut Cell) {
         self.text = uuid.hyphenated().encode_lower(&mut cell.uuid).as_bytes();
+    }
+}
+
+fn text_of(agent: &UserAgent, part: UserAgentPart) -> &str {
+    match part {
+        UserAgentPart::BrowserName => &agent.browser_name,
+        UserAgentPart::BrowserMajorVersion => &agent.browser_major_version,
+        UserAgentPart::OsName => &agent.os_name,
+        UserAgentPart::OsVersion => &agent.os_version,
     }
 }
 

@@ -9,6 +9,9 @@
 //! | `event_activity_source` | performance events only: `user` or `non-user` |
 //! | `user_full` | `DIRECTORY\id`; empty when one of them is |
 //! | `app_id` | user events only, and only when their context names an app |
+//! | `app_name` | user and performance events, when their app is known by name; `<unknown app name>` in user events about an app that is not known; scheduler events have it among their columns |
+//! | `user_agent` | user events only, and only when their message names one: an object of `browser_name`, `browser_version`, `browser_major_version`, `os_name` and `os_version`, each `""` where unknown |
+//! | `categories` | log events only, and only when categories are on: an array of objects of `name` and `value`, in the order of the rules |
 //!
 //! Columns have the names of the payload reference. The first is `message_type` in user events and
 //! `source` in log events; its value is the type without slashes. Scheduler events have `user_full`
@@ -26,8 +29,9 @@ use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, NUMBER_ROOM};
 use crate::deliver::line::{Escape, Line};
-use crate::enrich::Enriched;
+use crate::enrich::{Enriched, UserAgent};
 use crate::event::{Column, Event, Field, Kind, Listener};
+use crate::rules::Category;
 
 /// Length of a UUID as text.
 const UUID_LENGTH: usize = 36;
@@ -37,8 +41,11 @@ const UUID_LENGTH: usize = 36;
 const MEMBER: usize = 32 + UUID_LENGTH;
 
 /// Members that are not columns, and the braces: `received`, `event_activity_source`, `user_full`,
-/// `app_id`.
-const DERIVED: usize = 5;
+/// `app_id`, `app_name`, `user_agent` and its five, `categories`.
+const DERIVED: usize = 13;
+
+/// The most that a category takes without its texts.
+const CATEGORY: usize = r#"{"name":"","value":""},"#.len();
 
 /// Writes events as JSON lines.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Encode for Encoder {
 
     fn encode(&mut self, enriched: &Enriched<'_>, out: &mut Buffer) {
         let Enriched { event, received_ns, .. } = *enriched;
-        Line::append(out, bound(event), |line| {
+        Line::append(out, bound(enriched), |line| {
             line.bytes(b"{\"received\":\"");
             self.clock.write(received_ns, line);
             line.byte(b'"');
@@ -71,20 +78,31 @@ impl Encode for Encoder {
                 value(event, spec.column, field, line);
             }
             derived(event, line);
+            known(enriched, line);
             line.bytes(b"}");
         });
     }
 }
 
 /// The longest line that can come out.
-fn bound(event: &Event<'_>) -> usize {
+fn bound(enriched: &Enriched<'_>) -> usize {
+    let event = enriched.event;
     let text = |field: &Field<'_>| match field {
         Field::Text(text) => text.len(),
         _ => 0,
     };
     let columns = event.fields().iter().map(text).sum::<usize>();
     let user_full = event.user_full().map_or(0, |name| name.parts().map(str::len).iter().sum());
-    JsonText::EXPANSION * (columns + user_full) + MEMBER * (event.fields().len() + DERIVED)
+    let app_name = enriched.app_name.map_or(0, str::len);
+    let agent = enriched
+        .user_agent
+        .map_or(0, |agent| parts(agent).iter().map(|(_, text)| text.len()).sum());
+    let categories = enriched.categories.unwrap_or_default();
+    let category = |category: &&Category| category.name.len() + category.value.len();
+    let categorised = categories.iter().map(category).sum::<usize>();
+    JsonText::EXPANSION * (columns + user_full + app_name + agent + categorised)
+        + MEMBER * (event.fields().len() + DERIVED)
+        + CATEGORY * categories.len()
 }
 
 fn value(event: &Event<'_>, column: Column, field: &Field<'_>, line: &mut Line<'_>) {
@@ -118,6 +136,47 @@ fn derived(event: &Event<'_>, line: &mut Line<'_>) {
         key(Column::AppId.name(), line);
         uuid(Some(&app), line);
     }
+}
+
+/// What is known beyond the datagram.
+fn known(enriched: &Enriched<'_>, line: &mut Line<'_>) {
+    let has_column = enriched.event.field(Column::AppName).is_some();
+    if let Some(name) = enriched.app_name.filter(|_| !has_column) {
+        key(Column::AppName.name(), line);
+        string(name, line);
+    }
+    if let Some(agent) = enriched.user_agent {
+        key("user_agent", line);
+        for (index, (name, text)) in parts(agent).into_iter().enumerate() {
+            line.bytes(if index == 0 { b"{\"" } else { b",\"" });
+            line.bytes(name.as_bytes());
+            line.bytes(b"\":");
+            string(text, line);
+        }
+        line.byte(b'}');
+    }
+    if let Some(categories) = enriched.categories {
+        key("categories", line);
+        line.byte(b'[');
+        for (index, category) in categories.iter().enumerate() {
+            line.bytes(if index == 0 { b"{\"name\":" } else { b",{\"name\":" });
+            string(&category.name, line);
+            line.bytes(b",\"value\":");
+            string(&category.value, line);
+            line.byte(b'}');
+        }
+        line.byte(b']');
+    }
+}
+
+fn parts(agent: &UserAgent) -> [(&'static str, &str); 5] {
+    [
+        ("browser_name", &agent.browser_name),
+        ("browser_version", &agent.browser_version),
+        ("browser_major_version", &agent.browser_major_version),
+        ("os_name", &agent.os_name),
+        ("os_version", &agent.os_version),
+    ]
 }
 
 #[inline]
@@ -256,6 +315,56 @@ mod tests {
         assert_eq!(json["event_activity_source"], "user");
         assert_eq!(json["user_full"], "");
         assert_eq!(json.get("app_id"), Some(&Json::from("")));
+    }
+
+    #[test]
+    fn what_is_known_beyond_the_datagram_follows_it() {
+        let payload = "/qseow-qix-perf/;4;;;INFO;h";
+        let mut scratch = Vec::new();
+        let event = parse(Listener::LogEvents, payload.as_bytes(), &mut scratch).unwrap();
+        let agent = UserAgent {
+            browser_name: "Chrome".into(),
+            os_version: "\"\n".repeat(50).into(),
+            ..UserAgent::default()
+        };
+        let category = Category { name: "\"a\"".repeat(40), value: "\u{1}".repeat(90) };
+        let mut out = Buffer::default();
+        let enriched = Enriched {
+            app_name: Some("a \"b\""),
+            user_agent: Some(&agent),
+            categories: Some(&[&category, &category]),
+            ..Enriched::plain(&event, 0)
+        };
+        Encoder::new(KINDS).encode(&enriched, &mut out);
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        let json: Json = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["app_name"], "a \"b\"");
+        let parts = json["user_agent"].as_object().unwrap();
+        assert_eq!(parts.len(), 5);
+        assert_eq!((&parts["browser_name"], &parts["os_name"]), (&"Chrome".into(), &"".into()));
+        assert_eq!(parts["os_version"].as_str(), Some(&*agent.os_version));
+        let category = serde_json::json!({ "name": category.name, "value": category.value });
+        assert_eq!(json["categories"], serde_json::json!([category, category]));
+
+        out.clear();
+        let none = Enriched { categories: Some(&[]), ..Enriched::plain(&event, 0) };
+        Encoder::new(KINDS).encode(&none, &mut out);
+        let json: Json = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["categories"], serde_json::json!([]));
+        assert!(json.get("app_name").is_none() && json.get("user_agent").is_none());
+    }
+
+    #[test]
+    fn a_column_with_the_app_name_is_not_repeated() {
+        let mut scratch = Vec::new();
+        let payload = "/qseow-scheduler/;4;;;WARN;h;s;w;m;;;;;t;Sales";
+        let event = parse(Listener::LogEvents, payload.as_bytes(), &mut scratch).unwrap();
+        let mut out = Buffer::default();
+        let enriched = Enriched { app_name: Some("other"), ..Enriched::plain(&event, 0) };
+        Encoder::new(KINDS).encode(&enriched, &mut out);
+        let line = std::str::from_utf8(&out).unwrap();
+        assert_eq!(line.matches("app_name").count(), 1, "{line}");
+        assert!(line.contains(r#""app_name":"Sales""#), "{line}");
     }
 
     #[test]
