@@ -186,7 +186,9 @@ impl Shard {
         match event::parse(listener, payload, &mut self.scratch) {
             Err(error) => counts.rejected.add(error.into(), 1),
             Ok(event) => {
-                let _lost = self.gaps.note(source, &event);
+                let lost = self.gaps.note(source, &event);
+                // Never below zero: only what was counted as lost can arrive late.
+                counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
                 let app_name = app_name(&self.app_names, &event);
                 match self.rules.judge(&event, app_name) {
                     Err(reason) => {

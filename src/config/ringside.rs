@@ -35,7 +35,7 @@ section! {
         /// Tags that are written as fields, to keep the number of series down.
         tags_as_fields: Vec<String> = Vec::new(), later;
         /// How senders are checked.
-        source_validation: SourceValidation = SourceValidation::default(), later;
+        source_validation: SourceValidation = SourceValidation::default();
         /// Time to deliver what is there when stopped; the rest is counted as `shutdown`.
         shutdown_timeout: Millis = Millis::seconds(10) => Millis::new(1)..=Millis::seconds(600);
         /// The page, statistics, metrics and health.
