@@ -199,6 +199,7 @@ async fn serve(signals: &mut Signals, live: &mut Live, receivers: &Handle) {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => return,
+                #[cfg(unix)]
                 Signal::Reload => live.reload(),
             },
             _ = look.tick() => for notice in pressure.look(receivers, Instant::now()) {
@@ -301,6 +302,7 @@ fn notify_ready() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {
     Stop,
+    #[cfg(unix)]
     Reload,
 }
 
