@@ -1,4 +1,4 @@
-//! `ringside run`: settings from the file, the engine, signals (SIGHUP reads the file again), the drain.
+//! `ringside run`: settings from the file, the engine, signals, the drain.
 
 use std::io;
 use std::path::PathBuf;

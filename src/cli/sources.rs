@@ -140,10 +140,10 @@ impl AllowedSources {
         let sources = self.sources();
         let checked = self.gate.checks_sources();
         if !sources.is_empty() {
+            self.gate.allow(Some(sources));
             if !checked {
                 tracing::info!("{}: only allowedSources may send", self.listener.name());
             }
-            self.gate.allow(Some(sources));
         } else if self.settings.fail_closed {
             // The last good set stays; without one, nobody may send.
             if !checked {

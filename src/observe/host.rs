@@ -66,7 +66,10 @@ impl fmt::Display for HostCounters {
             };
             let IpCounters { udp_in_errors, udp_rcvbuf_errors, reassembly_failures } = counters;
             writeln!(f, "host: {version}: Udp InErrors {udp_in_errors} (not delivered, in all)")?;
-            writeln!(f, "host: {version}: Udp RcvbufErrors {udp_rcvbuf_errors} (full socket buffers)")?;
+            writeln!(
+                f,
+                "host: {version}: Udp RcvbufErrors {udp_rcvbuf_errors} (full socket buffers)"
+            )?;
             writeln!(
                 f,
                 "host: {version}: Ip ReasmFails {reassembly_failures} (lost fragments: events over \
