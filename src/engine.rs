@@ -208,7 +208,7 @@ impl Engine {
 
     /// The receivers: backend, addresses, granted socket buffer.
     #[must_use]
-    pub fn receivers(&self) -> &Handle {
+    pub fn receivers(&self) -> &Arc<Handle> {
         &self.handle
     }
 

@@ -8,7 +8,7 @@
 //!       │ UDP 9997 user events · UDP 9996 log events
 //!       ▼
 //!  receive    io_uring multishot recvmsg fills a slot of the buffer pool     [thread rx-N]
-//!             admit: size → room in the pool (source address and rate limit: not yet)
+//!             admit: source address → size → rate limit → room in the pool
 //!       │ lease (slot, length, source, receive time)     SPSC ring, one per (rx, shard)
 //!       ▼
 //!  shard      event  = borrowed view of the slot                             [thread shard-N]

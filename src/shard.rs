@@ -190,7 +190,9 @@ impl Shard {
                 event_lines::no_event(listener, source, payload, error, now);
             }
             Ok(event) => {
-                let _lost = self.gaps.note(source, &event);
+                let lost = self.gaps.note(source, &event);
+                // Never below zero: only what was counted as lost can arrive late.
+                counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
                 let app_name = app_name(&self.app_names, &event);
                 let judged = self.rules.judge(&event, app_name);
                 if event_lines::wanted() {

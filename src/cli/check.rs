@@ -7,6 +7,7 @@ use clap::Args;
 use super::settings;
 use super::{EXIT_OK, EXIT_USAGE};
 use crate::config;
+use crate::observe::host::HostCounters;
 
 /// Arguments of `ringside check`.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +18,10 @@ pub struct CheckArgs {
     /// Print the settings in effect, those that the file leaves out included, as YAML; secrets as ***
     #[arg(long)]
     show: bool,
+    /// Print what the kernel of this host has lost since it started: errors of UDP, fragments, and
+    /// packets that came faster than they were taken
+    #[arg(long)]
+    host: bool,
 }
 
 /// Checks the file, prints what is found; returns the exit code.
@@ -38,6 +43,9 @@ pub fn check(args: &CheckArgs) -> u8 {
     }
     if args.show {
         print!("{}", loaded.config.to_yaml());
+    }
+    if args.host {
+        print!("{}", HostCounters::read());
     }
     eprintln!("{}: the configuration is right", args.configfile.display());
     EXIT_OK

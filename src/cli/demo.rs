@@ -38,7 +38,7 @@ pub fn demo(args: &DemoArgs) -> u8 {
     let config = config::embedded_default();
     logging::start(settings::level(&config), None);
     let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    run::run_config(&config, limit, |engine| {
+    run::run_config(&config, None, limit, |engine| {
         introduce(&config, args.rate);
         Cluster::start(load(engine, args.rate))
     })

@@ -3,9 +3,11 @@
 
 pub mod check;
 pub mod demo;
+mod live;
 pub mod run;
 pub mod send;
 mod settings;
+mod sources;
 
 use std::process::ExitCode;
 

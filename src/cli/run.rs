@@ -4,11 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
+use super::live::{Live, Origin};
 use super::settings::{self, Settings};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config};
@@ -17,6 +19,7 @@ use crate::event::Listener;
 use crate::observe::ledger::Snapshot;
 use crate::observe::logging::{self, Level, LogFiles};
 use crate::observe::{http, stats::State};
+use crate::receive::{Handle, Notice, PressureWatch};
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
 #[derive(Args, Clone, Debug, Default)]
@@ -51,7 +54,8 @@ pub fn run(args: &RunArgs) -> u8 {
     if accounts.iter().any(|values| !values.is_empty()) {
         tracing::warn!("--new-relic-…: accepted, but without effect in this version");
     }
-    run_config(&config, None, |_| ())
+    let origin = args.configfile.clone().map(|path| Origin { path, level: args.loglevel });
+    run_config(&config, origin, None, |_| ())
 }
 
 /// The file's settings, or the embedded default, and the log files if it asks for them; problems are
@@ -77,13 +81,15 @@ fn load(args: &RunArgs) -> Result<(Config, Option<LogFiles>), ()> {
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
-/// every listener is bound; what it returns is dropped before the drain begins.
+/// every listener is bound; what it returns is dropped before the drain begins. SIGHUP reads `origin`
+/// again.
 pub(super) fn run_config<G>(
     config: &Config,
+    origin: Option<Origin>,
     limit: Option<Duration>,
     started: impl FnOnce(&Engine) -> G,
 ) -> u8 {
-    match start(config) {
+    match start(config, origin) {
         Ok(running) => {
             let guest = started(&running.engine);
             running.wait(limit, guest)
@@ -101,6 +107,7 @@ struct Running {
     console: Console,
     runtime: tokio::runtime::Runtime,
     signals: Signals,
+    live: Live,
     shutdown_timeout: Duration,
 }
 
@@ -116,7 +123,7 @@ impl StartError {
     }
 }
 
-fn start(config: &Config) -> Result<Running, StartError> {
+fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError> {
     let Settings { engine, endpoints, app_names, heartbeat, shutdown_timeout } =
         settings::of(config)
             .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
@@ -133,6 +140,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         },
         text: error.to_string(),
     })?;
+    let mut live = Live::new(config, origin, &engine);
+    runtime.block_on(live.begin()).map_err(StartError::failed)?;
     // Tasks begin with the first wait of this thread, which is after `ready`.
     if let Some(refresher) = app_names {
         runtime.spawn(refresher.run(Arc::clone(&engine.app_names)));
@@ -146,13 +155,13 @@ fn start(config: &Config) -> Result<Running, StartError> {
     // A promise to whoever waits for it: printed whatever the log level.
     logging::say(line);
     notify_ready();
-    Ok(Running { engine, console, runtime, signals, shutdown_timeout })
+    Ok(Running { engine, console, runtime, signals, live, shutdown_timeout })
 }
 
 impl Running {
     /// Waits for a signal or the end of `limit`, drains, and returns the exit code.
     fn wait<G>(self, limit: Option<Duration>, guest: G) -> u8 {
-        let Self { mut engine, console, runtime, mut signals, shutdown_timeout } = self;
+        let Self { mut engine, console, runtime, mut signals, mut live, shutdown_timeout } = self;
         let code = runtime.block_on(async move {
             let over = async {
                 match limit {
@@ -160,8 +169,9 @@ impl Running {
                     None => std::future::pending().await,
                 }
             };
+            let receivers = Arc::clone(engine.receivers());
             let failed = tokio::select! {
-                () = signals.next() => false,
+                () = serve(&mut signals, &mut live, &receivers) => false,
                 () = over => false,
                 name = engine.failed() => {
                     tracing::error!("thread {name} has ended; stopping");
@@ -174,7 +184,7 @@ impl Running {
             ));
             let drained = tokio::select! {
                 drained = engine.drain(shutdown_timeout) => drained,
-                () = signals.next() => {
+                () = signals.stop() => {
                     tracing::error!("second signal: ending now");
                     return EXIT_FAILED;
                 }
@@ -186,6 +196,31 @@ impl Running {
         // Not to wait for a name that is being resolved: the drain is over.
         runtime.shutdown_background();
         code
+    }
+}
+
+/// How often backpressure is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Does what the engine's threads do not do themselves, until a signal asks to stop.
+async fn serve(signals: &mut Signals, live: &mut Live, receivers: &Handle) {
+    let mut pressure = PressureWatch::default();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => return,
+                #[cfg(unix)]
+                Signal::Reload => live.reload(),
+            },
+            _ = look.tick() => for notice in pressure.look(receivers, Instant::now()) {
+                match notice {
+                    Notice::Detected { .. } => tracing::warn!("{notice}"),
+                    Notice::Cleared { .. } => tracing::info!("{notice}"),
+                }
+            },
+        }
     }
 }
 
@@ -275,8 +310,19 @@ fn notify_ready() {
     }
 }
 
-/// The signals that ask to stop: SIGTERM and SIGINT, or Ctrl-C.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Stop,
+    #[cfg(unix)]
+    Reload,
+}
+
+/// The signals that ask to stop: SIGTERM and SIGINT, or Ctrl-C; and SIGHUP, which asks to read the
+/// file again.
 struct Signals {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -289,17 +335,24 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         let _context = runtime.enter();
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
         }
+    }
+
+    /// The next signal that asks to stop.
+    async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
     }
 
     #[cfg(not(unix))]
@@ -308,9 +361,10 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
+        Signal::Stop
     }
 }

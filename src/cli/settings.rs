@@ -179,7 +179,8 @@ fn listener(
     })
 }
 
-fn rules(config: &Config) -> Rules {
+/// Which events are wanted.
+pub(super) fn rules(config: &Config) -> Rules {
     Rules::accepting(enabled(config))
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    Cert, Config, InfluxdbVersion, Listener, ROOT, RuleAction,
+    AllowedSource, Cert, Config, InfluxdbVersion, Listener, ROOT, RuleAction,
     diagnostic::{Fault, Report},
     document::Path,
     setting::{Filled, Limit},
@@ -90,7 +90,11 @@ fn sources(listener: &Listener<'_>, keys: &str, fail_closed: bool, report: &mut 
     let keys = format!("{keys}.allowedSources");
     let list = below(&keys);
     for (index, source) in listener.allowed_sources.iter().enumerate() {
-        if let Err(fault) = Filled.check(source) {
+        let judged = Filled.check(source).and_then(|()| match AllowedSource::parse(source) {
+            Some(_) => Ok(()),
+            None => Err(not_a_source(source)),
+        });
+        if let Err(fault) = judged {
             report.problem(&Path::Index(&list, index), fault);
         }
     }
@@ -104,6 +108,13 @@ fn sources(listener: &Listener<'_>, keys: &str, fail_closed: bool, report: &mut 
             report.warning(&list, Fault::new(what, hint));
         }
     }
+}
+
+fn not_a_source(entry: &str) -> Fault {
+    Fault::new(
+        format!("`{entry}` is neither an address nor a block nor the name of a host"),
+        "use an address such as 10.0.0.1 or fd00::1, a block such as 10.0.0.0/8, or a name, without a port",
+    )
 }
 
 fn influxdb(config: &Config, report: &mut Report<'_>) {

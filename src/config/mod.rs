@@ -69,8 +69,8 @@ pub use self::{
     },
     setting::{Row, Status},
     udp::{
-        Listener, LogUdpServer, MessageQueue, QueueMetrics, QueueMetricsInfluxdb, RateLimit,
-        UserUdpServer,
+        AllowedSource, Listener, LogUdpServer, MessageQueue, QueueMetrics, QueueMetricsInfluxdb,
+        RateLimit, UserUdpServer,
     },
     user_events::{
         ConnectionCloseTopic, ConnectionOpenTopic, EverythingTopic, ExcludedUser,

@@ -36,7 +36,7 @@ section! {
         /// of series down; built-in tags, configured tags and categories.
         tags_as_fields: Vec<String> = Vec::new();
         /// How senders are checked.
-        source_validation: SourceValidation = SourceValidation::default(), later;
+        source_validation: SourceValidation = SourceValidation::default();
         /// Time to deliver what is there when stopped; the rest is counted as `shutdown`.
         shutdown_timeout: Millis = Millis::seconds(10) => Millis::new(1)..=Millis::seconds(600);
         /// The page, statistics, metrics and health.

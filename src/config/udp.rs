@@ -1,5 +1,9 @@
 //! The two UDP listeners: address, queue, rate limit, allowed senders.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{
     basic::{LISTEN_PORTS, WRITE_INTERVAL},
     setting::{Filled, IfGiven, off, section, switched},
@@ -22,13 +26,14 @@ macro_rules! udp_server {
                 /// How much may wait.
                 message_queue: MessageQueue = MessageQueue::default();
                 /// How much may come.
-                rate_limit: RateLimit = off(), later;
+                rate_limit: RateLimit = off();
                 /// Bytes of the largest datagram; larger ones are dropped and counted as `size`.
                 max_message_size: u32 = DATAGRAM_MAX => 1..=DATAGRAM_MAX;
                 /// Accepts datagrams from `allowedSources` only.
-                enable_source_validation: bool = false, later;
-                /// Addresses or names of senders.
-                allowed_sources: Vec<String> = Vec::new(), later;
+                enable_source_validation: bool = false;
+                /// Senders: IPv4 or IPv6 addresses, blocks such as `10.0.0.0/8`, or names, which are
+                /// resolved at start and every `ringside.sourceValidation.resolveInterval`.
+                allowed_sources: Vec<String> = Vec::new();
                 /// State of the queue as points of InfluxDB.
                 queue_metrics: QueueMetrics = QueueMetrics::default();
             }
@@ -93,6 +98,46 @@ section! {
 
 switched!(RateLimit, QueueMetricsInfluxdb);
 
+/// An entry of `allowedSources`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowedSource<'c> {
+    /// One address.
+    Address(IpAddr),
+    /// All addresses of a block.
+    Block(IpNet),
+    /// All addresses that this name resolves to.
+    Name(&'c str),
+}
+
+impl<'c> AllowedSource<'c> {
+    /// Reads an entry; `None` when it can be neither.
+    #[must_use]
+    pub fn parse(text: &'c str) -> Option<Self> {
+        let text = text.trim();
+        let address = text.parse().map(Self::Address).ok();
+        let block = || text.parse().map(Self::Block).ok();
+        address.or_else(block).or_else(|| is_host_name(text).then_some(Self::Name(text)))
+    }
+}
+
+/// Whether a text can be the name of a host: RFC 1123, and underscores, which Windows allows. A name
+/// whose last label is a number would be an address that was mistyped.
+fn is_host_name(text: &str) -> bool {
+    const NAME_MAX: usize = 253;
+    const LABEL_MAX: usize = 63;
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let plausible = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let numeric = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    name.len() <= NAME_MAX
+        && name.split('.').all(plausible)
+        && !name.rsplit('.').next().is_none_or(numeric)
+}
+
 /// What both listeners have in common, whichever section it came from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Listener<'c> {
@@ -134,3 +179,50 @@ macro_rules! as_listener {
 }
 
 as_listener!(UserUdpServer, LogUdpServer);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_addresses_blocks_or_names() {
+        let parse = AllowedSource::parse;
+        let address = |text: &str| Some(AllowedSource::Address(text.parse().expect("an address")));
+        let block = |text: &str| Some(AllowedSource::Block(text.parse().expect("a block")));
+        for text in ["10.0.0.1", "::1", "::ffff:10.0.0.1"] {
+            assert_eq!(parse(text), address(text));
+        }
+        for text in ["10.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104"] {
+            assert_eq!(parse(text), block(text));
+        }
+        for text in ["sense1", "pro2-win1.lab.local", "SENSE_1.", "1host", "3com.example"] {
+            assert_eq!(parse(text), Some(AllowedSource::Name(text)));
+        }
+        assert_eq!(parse(" 10.0.0.1 "), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn mistyped_entries_are_none_of_these() {
+        let long = "a".repeat(64);
+        for text in [
+            "",
+            ".",
+            "10.0.0",
+            "10.0.0.256",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "fd00::/129",
+            "[::1]",
+            "10.0.0.1:9997",
+            "a b",
+            "a..b",
+            "-a",
+            "a-",
+            "sense*.lab",
+            "http://sense",
+            &long,
+        ] {
+            assert_eq!(AllowedSource::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! On Linux from `/proc/net` (of the process's network namespace); elsewhere nothing is reported.
 //! These numbers are shown beside the ledger, never mixed in: other programs cause them too.
 
+use std::fmt;
 use std::fs;
 
 /// The counters of one version of IP.
@@ -51,6 +52,35 @@ impl HostCounters {
             ipv6: read("/proc/net/snmp6").and_then(|text| snmp6(&text)),
             softnet: read("/proc/net/softnet_stat").and_then(|text| softnet(&text)),
             resident_bytes: read("/proc/self/status").and_then(|text| resident(&text)),
+        }
+    }
+}
+
+impl fmt::Display for HostCounters {
+    /// One line per counter and what it hints at; `unknown` where the kernel does not say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (version, counters) in [("IPv4", self.ipv4), ("IPv6", self.ipv6)] {
+            let Some(counters) = counters else {
+                writeln!(f, "host: {version}: unknown")?;
+                continue;
+            };
+            let IpCounters { udp_in_errors, udp_rcvbuf_errors, reassembly_failures } = counters;
+            writeln!(f, "host: {version}: Udp InErrors {udp_in_errors} (not delivered, in all)")?;
+            writeln!(
+                f,
+                "host: {version}: Udp RcvbufErrors {udp_rcvbuf_errors} (full socket buffers)"
+            )?;
+            writeln!(
+                f,
+                "host: {version}: Ip ReasmFails {reassembly_failures} (lost fragments: events over \
+                 1472 bytes travel in several)"
+            )?;
+        }
+        match self.softnet {
+            Some(Softnet { dropped, .. }) => {
+                writeln!(f, "host: softnet dropped {dropped} (raise net.core.netdev_max_backlog)")
+            }
+            None => writeln!(f, "host: softnet: unknown"),
         }
     }
 }
@@ -128,6 +158,22 @@ mod tests {
         assert_eq!(softnet(text), Some(Softnet { dropped: 11, time_squeezed: 16 }));
         assert_eq!(softnet("00 zz 00"), None);
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 * 1024 * 1024));
+    }
+
+    #[test]
+    fn shown_line_by_line() {
+        let ip = IpCounters { udp_in_errors: 7, udp_rcvbuf_errors: 9, reassembly_failures: 3 };
+        let softnet = Some(Softnet { dropped: 11, time_squeezed: 16 });
+        let text = HostCounters { ipv4: Some(ip), softnet, ..Default::default() }.to_string();
+        for line in [
+            "host: IPv4: Udp InErrors 7 ",
+            "host: IPv4: Udp RcvbufErrors 9 ",
+            "host: IPv4: Ip ReasmFails 3 ",
+            "host: IPv6: unknown",
+            "host: softnet dropped 11 ",
+        ] {
+            assert!(text.lines().any(|found| found.starts_with(line)), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl ReceiveCounts {
 counters! {
     /// What one shard counts for one listener: `taken = Σ accepted + Σ rejected + abandoned` and
     /// `Σ accepted = routed + unrouted`.
-    ShardCounts [4 + Kind::COUNT + RejectReason::COUNT + Note::COUNT] {
+    ShardCounts [5 + Kind::COUNT + RejectReason::COUNT + Note::COUNT] {
         /// Leases taken from the rings.
         taken: u64,
         /// Leases taken and returned unread because `shutdownTimeout` had passed.
@@ -155,6 +155,8 @@ counters! {
         routed: u64,
         /// Accepted events that no destination wants.
         unrouted: u64,
+        /// Events that seem to be lost on their way to the socket (a level: late ones are taken off).
+        upstream_lost: u64,
         /// Accepted events per [`Kind`].
         accepted: [u64; Kind::COUNT],
         /// Parsed but not accepted.
@@ -376,6 +378,9 @@ pub struct ListenerSnapshot {
     pub rejected: Rejects,
     /// Noticed.
     pub notes: Notes,
+    /// Events that seem to be lost before they reached the socket; no part of the equations.
+    #[serde(skip)]
+    pub upstream_lost: u64,
     /// Accepted events per [`Kind`], in the order of [`Kind::ALL`].
     #[serde(skip)]
     pub accepted_by_kind: [u64; Kind::COUNT],
@@ -398,6 +403,7 @@ impl ListenerSnapshot {
             dropped,
             rejected: shard.rejected,
             notes,
+            upstream_lost: shard.upstream_lost,
             accepted_by_kind: shard.accepted,
         }
     }

@@ -126,10 +126,11 @@ pub static FAMILIES: &[Family] = &[
         samples: |stats, _, out| listeners(stats, out, |listener| listener.kernel_dropped),
     },
     Family {
-        name: "ringside_upstream_lost_estimate_total",
-        kind: Counter,
+        // Not a counter: late events are taken off, and Prometheus would take that for a restart.
+        name: "ringside_upstream_lost_estimate",
+        kind: Gauge,
         labels: &["listener"],
-        help: "Events lost between Sense and the socket, by gaps in row numbers; not yet measured.",
+        help: "Events lost between Sense and the socket, by gaps in row numbers; less what arrived late.",
         samples: |stats, _, out| listeners(stats, out, |listener| listener.upstream_lost_estimate),
     },
     Family {

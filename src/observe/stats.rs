@@ -203,10 +203,9 @@ impl ListenerStats {
             .collect();
         let address = report.listeners.iter().find(|(l, _)| *l == listener).and_then(|(_, a)| *a);
         Self {
-            counts,
             kernel_dropped: state.sockets.kernel_dropped(listener),
-            // Nothing watches the row numbers yet.
-            upstream_lost_estimate: 0,
+            upstream_lost_estimate: counts.upstream_lost,
+            counts,
             accepted_by_source: Named(by_source),
             backpressure: state.sockets.backpressure(listener),
             socket_buffer_bytes: state.sockets.buffer_bytes(listener),
@@ -313,7 +312,13 @@ pub(super) mod tests {
         receive.dropped.add(DropReason::RateLimit, 10);
         receive.clock_steps = 1;
         ledger.receivers[0][Listener::UserEvents as usize].publish(&receive);
-        let mut shard = ShardCounts { taken: 80, routed: 60, unrouted: 5, ..Default::default() };
+        let mut shard = ShardCounts {
+            taken: 80,
+            routed: 60,
+            unrouted: 5,
+            upstream_lost: 4,
+            ..Default::default()
+        };
         shard.accepted[Kind::ProxySession as usize] = 65;
         shard.rejected.add(RejectReason::ExcludedUser, 15);
         shard.notes.add(Note::Short, 2);
@@ -373,7 +378,7 @@ pub(super) mod tests {
             without(user.clone(), &beside),
             json!({
                 "received": 100, "queued": 10, "parsed": 80, "accepted": 65,
-                "routed": 60, "unrouted": 5, "kernel_dropped": 31, "upstream_lost_estimate": 0,
+                "routed": 60, "unrouted": 5, "kernel_dropped": 31, "upstream_lost_estimate": 4,
                 "dropped": {
                     "source_denied": 0, "size": 0, "rate_limit": 10, "queue_full": 0,
                     "shutdown": 0

@@ -9,10 +9,15 @@
 //! fails is the reason.
 
 use std::array;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::gate::Gate;
+use super::pressure::Peak;
 use super::settings::Settings;
 use super::slots::Pool;
+use super::sources::Sources;
 use crate::event::Listener;
 use crate::observe::ledger::DropReason;
 
@@ -24,9 +29,14 @@ const CLEAR_PERCENT: usize = 80;
 struct Level {
     /// Leases handed over and not yet returned, per receiver.
     queued: Vec<AtomicUsize>,
+    /// The documented capacity.
+    capacity: usize,
+    threshold_percent: u8,
     /// Backpressure begins above this many.
     threshold: usize,
     backpressure: AtomicBool,
+    /// The most that were queued since the last look, if that was above the threshold; else 0.
+    peak: AtomicUsize,
 }
 
 /// How full the queues are; shared by all receivers and whoever asks.
@@ -35,12 +45,19 @@ pub(super) struct Levels([Level; Listener::COUNT]);
 
 impl Levels {
     pub(super) fn new(settings: &Settings, receivers: usize) -> Self {
-        Self(array::from_fn(|listener| Level {
-            queued: (0..receivers).map(|_| AtomicUsize::new(0)).collect(),
-            threshold: settings.listeners[listener].as_ref().map_or(usize::MAX, |listener| {
-                listener.queue_capacity * usize::from(listener.backpressure_threshold) / 100
-            }),
-            backpressure: AtomicBool::new(false),
+        Self(array::from_fn(|listener| {
+            let (capacity, percent) = settings.listeners[listener]
+                .as_ref()
+                .map_or((usize::MAX, 100), |l| (l.queue_capacity, l.backpressure_threshold));
+            Level {
+                queued: (0..receivers).map(|_| AtomicUsize::new(0)).collect(),
+                capacity,
+                threshold_percent: percent,
+                threshold: capacity / 100 * usize::from(percent)
+                    + capacity % 100 * usize::from(percent) / 100,
+                backpressure: AtomicBool::new(false),
+                peak: AtomicUsize::new(0),
+            }
         }))
     }
 
@@ -53,6 +70,20 @@ impl Levels {
         self.0[listener as usize].backpressure.load(Ordering::Relaxed)
     }
 
+    /// What a queue did since this was last asked.
+    pub(super) fn peak(&self, listener: Listener) -> Peak {
+        let level = &self.0[listener as usize];
+        let peak = level.peak.swap(0, Ordering::Relaxed);
+        // Queues are far shorter than the 2^52 up to which doubles are exact.
+        #[expect(clippy::cast_precision_loss, reason = "see above")]
+        let utilization = (peak > 0).then(|| peak as f64 * 100.0 / level.capacity as f64);
+        Peak {
+            utilization,
+            threshold: level.threshold_percent,
+            active: level.backpressure.load(Ordering::Relaxed),
+        }
+    }
+
     /// Publishes one receiver's part.
     pub(super) fn set(&self, receiver: usize, listener: Listener, queued: usize) {
         let level = &self.0[listener as usize];
@@ -60,6 +91,7 @@ impl Levels {
         let total = self.queued(listener);
         if total > level.threshold {
             level.backpressure.store(true, Ordering::Relaxed);
+            level.peak.fetch_max(total, Ordering::Relaxed);
         } else if total == 0 || total < level.threshold * CLEAR_PERCENT / 100 {
             level.backpressure.store(false, Ordering::Relaxed);
         }
@@ -79,6 +111,11 @@ struct Limit {
 #[derive(Debug)]
 pub(super) struct Admission {
     receiver: usize,
+    gates: [Arc<Gate>; Listener::COUNT],
+    /// Who may send, as of the start of the batch; `None`: everybody.
+    sources: [Option<Arc<Sources>>; Listener::COUNT],
+    /// The batch's clock reading in ms, wrapping.
+    now_ms: u32,
     limits: [Limit; Listener::COUNT],
     /// Leases that may be out: the rest is held back for the kernel to fill.
     leased_max: usize,
@@ -95,6 +132,9 @@ impl Admission {
         let leased_max = settings.slots - settings.slots.div_ceil(4);
         Self {
             receiver,
+            gates: settings.gates.clone(),
+            sources: [const { None }; Listener::COUNT],
+            now_ms: 0,
             limits: array::from_fn(|listener| {
                 let listener = settings.listeners[listener].as_ref();
                 Limit {
@@ -118,8 +158,20 @@ impl Admission {
         self.leased_by_one_max = usize::MAX;
     }
 
-    /// Takes the levels of the other receivers for the batch.
-    pub(super) fn start_batch(&mut self, levels: &Levels) {
+    /// Begins a batch at this time (ns since 1970): takes the newest senders, and the levels of the
+    /// other receivers.
+    pub(super) fn start_batch(&mut self, levels: &Levels, now_ns: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "the gate takes a clock that wraps")]
+        let now_ms = (now_ns / 1_000_000) as u32;
+        self.now_ms = now_ms;
+        for (gate, view) in self.gates.iter().zip(&mut self.sources) {
+            gate.renew(view);
+        }
+        self.look_at_others(levels);
+    }
+
+    /// Takes the levels of the other receivers.
+    pub(super) fn look_at_others(&mut self, levels: &Levels) {
         for listener in Listener::ALL {
             let limit = &mut self.limits[listener as usize];
             if limit.queued_max != usize::MAX {
@@ -129,19 +181,26 @@ impl Admission {
         }
     }
 
-    /// Whether a datagram of `len` bytes, as sent, is admitted.
+    /// Whether a datagram of `len` bytes, as sent, from this address in canonical form is admitted.
     pub(super) fn judge(
         &self,
         listener: Listener,
+        source: IpAddr,
         len: usize,
         pool: &Pool,
     ) -> Result<(), DropReason> {
         let limit = &self.limits[listener as usize];
-        // The source address will be checked here, first.
+        if let Some(sources) = &self.sources[listener as usize]
+            && !sources.contains(source)
+        {
+            return Err(DropReason::SourceDenied);
+        }
         if len > limit.size_max {
             return Err(DropReason::Size);
         }
-        // The rate limit will be checked here.
+        if !self.gates[listener as usize].admits(self.now_ms) {
+            return Err(DropReason::RateLimit);
+        }
         let leased = pool.leased(listener);
         if pool.leased_total() >= self.leased_max
             || leased >= self.leased_by_one_max
@@ -179,6 +238,7 @@ mod tests {
     use crate::receive::ListenerSettings;
 
     const SLOTS: usize = 64;
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn settings(strict: bool) -> Settings {
         let listener = ListenerSettings {
@@ -199,7 +259,7 @@ mod tests {
     fn fill(admission: &Admission, pool: &mut Pool, listener: Listener) -> (usize, DropReason) {
         let mut count = 0;
         loop {
-            if let Err(reason) = admission.judge(listener, 1, pool) {
+            if let Err(reason) = admission.judge(listener, SOURCE, 1, pool) {
                 return (count, reason);
             }
             let slot = pool.take().expect("admission keeps slots free");
@@ -237,9 +297,35 @@ mod tests {
         let admission = Admission::new(&settings(false), 0);
         let mut pool = Pool::new(SLOTS, 100).expect("mapping");
         fill(&admission, &mut pool, Listener::LogEvents);
-        assert_eq!(admission.judge(Listener::LogEvents, 101, &pool), Err(DropReason::Size));
-        assert_eq!(admission.judge(Listener::LogEvents, 100, &pool), Err(DropReason::QueueFull));
-        assert_eq!(admission.judge(Listener::UserEvents, 100, &pool), Ok(()));
+        let judge = |listener, len| admission.judge(listener, SOURCE, len, &pool);
+        assert_eq!(judge(Listener::LogEvents, 101), Err(DropReason::Size));
+        assert_eq!(judge(Listener::LogEvents, 100), Err(DropReason::QueueFull));
+        assert_eq!(judge(Listener::UserEvents, 100), Ok(()));
+    }
+
+    #[test]
+    fn the_first_check_that_fails_is_the_reason() {
+        let settings = settings(true);
+        let levels = Levels::new(&settings, 2);
+        let mut admission = Admission::new(&settings, 0);
+        let pool = Pool::new(SLOTS, 100).expect("mapping");
+        let gate = &settings.gates[Listener::LogEvents as usize];
+        gate.allow(Some(Sources::new([SOURCE], [])));
+        gate.limit(Some(2));
+        levels.set(1, Listener::LogEvents, 10);
+        admission.start_batch(&levels, 0);
+        let stranger = "127.0.0.2".parse().expect("an address");
+        let judge = |source, len| admission.judge(Listener::LogEvents, source, len, &pool);
+        assert_eq!(judge(stranger, 101), Err(DropReason::SourceDenied));
+        for _ in 0..5 {
+            assert_eq!(judge(SOURCE, 101), Err(DropReason::Size), "does not count for the rate");
+        }
+        assert_eq!(judge(SOURCE, 100), Err(DropReason::QueueFull));
+        assert_eq!(judge(SOURCE, 100), Err(DropReason::QueueFull), "does count for the rate");
+        assert_eq!(judge(SOURCE, 100), Err(DropReason::RateLimit));
+        assert_eq!(judge(stranger, 100), Err(DropReason::SourceDenied));
+        // The other listener has a gate of its own.
+        assert_eq!(admission.judge(Listener::UserEvents, stranger, 100, &pool), Ok(()));
     }
 
     #[test]
@@ -249,7 +335,7 @@ mod tests {
         let mut admission = Admission::new(&settings, 0);
         let mut pool = Pool::new(SLOTS, 100).expect("mapping");
         levels.set(1, Listener::LogEvents, 4);
-        admission.start_batch(&levels);
+        admission.start_batch(&levels, 0);
         assert_eq!(admission.room(&pool), 6);
         let filled = fill(&admission, &mut pool, Listener::LogEvents);
         assert_eq!(filled, (10 - 4, DropReason::QueueFull));

@@ -116,7 +116,7 @@ impl Intake {
 
     /// How many datagrams admission would not refuse for want of room.
     pub(super) fn room(&mut self) -> usize {
-        self.admission.start_batch(&self.levels);
+        self.admission.look_at_others(&self.levels);
         self.admission.room(&self.pool)
     }
 
@@ -130,7 +130,8 @@ impl Intake {
         debug_assert!(stored <= len && len <= PAYLOAD_MAX, "{datagram:?}");
         let counts = &mut self.counts[listener as usize];
         counts.received += 1;
-        if let Err(reason) = self.admission.judge(listener, len, &self.pool) {
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        if let Err(reason) = self.admission.judge(listener, source.ip(), len, &self.pool) {
             counts.dropped.add(reason, 1);
             self.pool.recycle(slot, stored);
             return;
@@ -139,7 +140,6 @@ impl Intake {
         debug_assert_eq!(stored, len, "an admitted datagram is whole");
         counts.handed += 1;
         self.pool.lease(slot, listener, stored);
-        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let shard = shard_of(source.ip(), self.ends.len());
         self.ends[shard].stage(Handed {
             source,
@@ -184,7 +184,7 @@ impl Intake {
             // A clock belongs to no listener: it is counted with the first.
             self.counts[0].clock_steps += 1;
         }
-        self.admission.start_batch(&self.levels);
+        self.admission.start_batch(&self.levels, now);
     }
 
     fn publish_levels(&self) {

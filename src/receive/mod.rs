@@ -26,13 +26,16 @@
 
 mod admission;
 mod clock;
+mod gate;
 mod handoff;
 mod intake;
 mod mapping;
 mod pace;
+mod pressure;
 mod settings;
 mod slots;
 mod socket;
+mod sources;
 mod start;
 mod wake;
 
@@ -48,11 +51,14 @@ mod portable;
 #[cfg(target_os = "linux")]
 mod uring;
 
+pub use gate::Gate;
 pub use handoff::ShardEnd;
+pub use pressure::{Notice, PressureWatch};
 pub use settings::{
     BackendChoice, BackendKind, FeatureMask, ListenerSettings, ReceiveError, Settings,
 };
 pub use slots::{Lease, SLOTS_MAX, SLOTS_MIN};
+pub use sources::Sources;
 pub use start::{Handle, Receiver, Receivers, RingStats, ShardInput, start};
 pub use wake::{Sleeper, Waker};
 

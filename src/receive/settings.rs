@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::gate::Gate;
 use super::slots::{SLOTS_MAX, SLOTS_MIN};
 use crate::event::Listener;
 
@@ -74,6 +76,8 @@ pub struct FeatureMask {
 pub struct Settings {
     /// The listeners, in the order of [`Listener::ALL`]; `None` when one is not enabled.
     pub listeners: [Option<ListenerSettings>; Listener::COUNT],
+    /// What each listener lets in; may be changed while it runs.
+    pub gates: [Arc<Gate>; Listener::COUNT],
     /// Which backend is wanted.
     pub backend: BackendChoice,
     /// Receiver threads. One is used where datagrams cannot be steered by source.
@@ -103,6 +107,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listeners: [const { None }; Listener::COUNT],
+            gates: Default::default(),
             backend: BackendChoice::Auto,
             receivers: 1,
             shards: 1,

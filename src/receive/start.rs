@@ -10,6 +10,7 @@ use super::admission::{Admission, Levels};
 use super::clock::Stamps;
 use super::handoff::{self, ShardEnd};
 use super::intake::{Intake, IntakeParts};
+use super::pressure::Peak;
 use super::settings::{BackendChoice, BackendKind, ReceiveError, Settings};
 use super::slots::{Pool, SLOTS_MAX, SLOTS_MIN};
 use super::socket::{self, Bound, KernelDrops};
@@ -156,6 +157,11 @@ impl Handle {
     #[must_use]
     pub fn backpressure(&self, listener: Listener) -> bool {
         self.levels.backpressure(listener)
+    }
+
+    /// What the listener's queue did since this was last asked.
+    pub(super) fn peak(&self, listener: Listener) -> Peak {
+        self.levels.peak(listener)
     }
 
     /// Statistics of all receivers together.
