@@ -472,3 +472,23 @@ fn a_context_names_an_app_at_its_start() {
     let proxy = PROXY.replace("/app/x", &format!("/app/{APP}"));
     assert_eq!(with(proxy, |event| event.context_app_id()), None, "not a user event");
 }
+
+#[test]
+fn the_user_agent_is_what_follows_its_first_mark() {
+    let user = "/qseow-proxy-session/;pro2-win1;Start session;LAB;goran;AppAccess;/hub/;";
+    let long = "m".repeat(2000);
+    let cases = [
+        ("UserAgent: 'Chrome/1.2'".to_owned(), Some("'Chrome/1.2'")),
+        ("a; UserAgent:b; c UserAgent: d UserAgent: e".to_owned(), Some("b; c")),
+        (format!("{long}UserAgent: b"), Some("b")),
+        ("User\x01Agent:\tb\0".to_owned(), Some("b")),
+        ("UserAgent:  ".to_owned(), Some("")),
+        ("useragent: b".to_owned(), None),
+        (String::new(), None),
+    ];
+    for (message, wanted) in cases {
+        with(format!("{user}{message}"), |event| assert_eq!(event.user_agent(), wanted));
+    }
+    with("/qseow-proxy-session/;UserAgent: b", |event| assert_eq!(event.user_agent(), None));
+    with(ENGINE.replace(";WARN;", ";UserAgent: b;"), |event| assert_eq!(event.user_agent(), None));
+}

@@ -107,7 +107,10 @@ impl UserAgents {
 
 impl fmt::Debug for UserAgents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("UserAgents").field("remembered", &self.places.len()).finish()
+        formatter
+            .debug_struct("UserAgents")
+            .field("remembered", &self.places.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,55 @@
+//! What it costs to find the browser of a user event: in the message, in the cache, in the tables.
+//!
+//! Run with `cargo bench --bench user_agent`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ringside::enrich::UserAgents;
+use ringside::event::{self, Listener};
+
+/// A text with a number that makes it one of many.
+fn text(number: u32) -> String {
+    format!(
+        "'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+         Chrome/124.0.{number}.0 Safari/537.36'"
+    )
+}
+
+fn user_agent(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("user agent");
+    let payload = format!(
+        "/qseow-proxy-session/;pro2-win1;Open connection;LAB;goran;AppAccess;/hub/;connection \
+         Opened for session 'b37523a5-3b4a-4ee2-a463-513755ac0ecd'; UserAgent: {}",
+        text(0)
+    );
+    let mut scratch = Vec::new();
+    let event =
+        event::parse(Listener::UserEvents, payload.as_bytes(), &mut scratch).expect("a user event");
+    group.bench_function("found in the message", |bencher| {
+        bencher.iter(|| black_box(&event).user_agent());
+    });
+
+    let mut agents = UserAgents::new();
+    let texts: Vec<String> = (0..500).map(text).collect();
+    let mut known = texts.iter().cycle();
+    group.bench_function("hit, one of 500", |bencher| {
+        bencher.iter(|| agents.get(black_box(known.next()?)).is_some().then_some(()));
+    });
+
+    let mut number = 0;
+    group.bench_function("miss, the cache being full", |bencher| {
+        bencher.iter_batched(
+            || {
+                number += 1;
+                text(number)
+            },
+            |text| agents.get(black_box(&text)).is_some(),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, user_agent);
+criterion_main!(benches);
