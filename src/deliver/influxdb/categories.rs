@@ -44,24 +44,21 @@ impl Places {
     ) -> Categories<'a> {
         self.tags.clear();
         self.fields.clear();
-        let mut rest = all.unwrap_or_default();
-        let mut index = 0;
-        while let Some((category, later)) = rest.split_first() {
+        let list = all.unwrap_or_default();
+        for (index, category) in list.iter().enumerate() {
             let again = |other: &&Category| is_written::<D>(other) && same(&other.name, category);
-            let taken = |name: &String| same(name, category);
-            if is_written::<D>(category)
-                && !plan.taken.iter().any(taken)
-                && !later.iter().any(again)
+            let is_name = |name: &String| same(name, category);
+            if !is_written::<D>(category)
+                || plan.taken.iter().any(is_name)
+                || list[index + 1..].iter().any(again)
             {
-                let as_field = plan.as_fields.iter().any(taken);
-                let places = if as_field { &mut self.fields } else { &mut self.tags };
-                places.push(index);
+                continue;
             }
-            rest = later;
-            index += 1;
+            let as_field = plan.as_fields.iter().any(is_name);
+            let places = if as_field { &mut self.fields } else { &mut self.tags };
+            places.push(index);
         }
-        let all_names = all.unwrap_or_default();
-        self.tags.sort_unstable_by(|&a, &b| by_name(&all_names[a].name, &all_names[b].name));
+        self.tags.sort_unstable_by(|&one, &other| by_name(&list[one].name, &list[other].name));
         Categories { all, tags: &self.tags, fields: &self.fields }
     }
 }

@@ -336,8 +336,9 @@ mod tests {
             ..Enriched::plain(&event, 0)
         };
         Encoder::new(KINDS).encode(&enriched, &mut out);
-        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
-        let json: Json = serde_json::from_slice(&out).unwrap();
+        let line = std::str::from_utf8(&out).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        let json: Json = serde_json::from_str(line).unwrap();
         assert_eq!(json["app_name"], "a \"b\"");
         let parts = json["user_agent"].as_object().unwrap();
         assert_eq!(parts.len(), 5);
