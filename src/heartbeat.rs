@@ -3,7 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::Uri;
+use hyper::header::HeaderValue;
+use percent_encoding::percent_decode_str;
 
 use crate::fetch::{self, Fetch};
 use crate::observe::logging::RateLimited;
@@ -36,7 +40,9 @@ pub enum HeartbeatError {
 #[derive(Debug)]
 pub struct Heartbeat {
     fetch: Fetch,
+    /// Without a user part: the libraries below would log it.
     url: Uri,
+    authorization: Option<HeaderValue>,
     schedule: Schedule,
 }
 
@@ -49,17 +55,21 @@ impl Heartbeat {
         }
         let https = url.scheme_str() == Some("https");
         let tls = fetch::tls(https).map_err(HeartbeatError::Authorities)?;
-        Ok(Self { fetch: Fetch::new(tls, TIMEOUT, ANSWER_BYTES_MAX), url, schedule })
+        let (url, authorization) = without_user(url).ok_or(HeartbeatError::Url)?;
+        let fetch = Fetch::new(tls, TIMEOUT, ANSWER_BYTES_MAX);
+        Ok(Self { fetch, url, authorization, schedule })
     }
 
     /// Calls now and on schedule, without end.
     pub async fn run(self) {
-        // Path and query often hold the key of a check, and a user part a password.
+        // No more than the host is shown: path and query often hold the key of a check.
         let host = self.url.host().unwrap_or_default();
+        let headers: Vec<_> =
+            self.authorization.iter().map(|value| ("authorization", value.clone())).collect();
         let warnings = RateLimited::new();
         let start = Instant::now();
         loop {
-            match self.fetch.get(self.url.clone(), &[]).await {
+            match self.fetch.get(self.url.clone(), &headers).await {
                 Ok(_) => tracing::debug!(host, "heartbeat sent"),
                 Err(error) => {
                     if let Some(suppressed) = warnings.allow(start.elapsed()) {
@@ -74,6 +84,27 @@ impl Heartbeat {
             tokio::time::sleep(self.schedule.until_next(SystemTime::now())).await;
         }
     }
+}
+
+/// The URL without its user part, and that part as the header that it stands for.
+fn without_user(url: Uri) -> Option<(Uri, Option<HeaderValue>)> {
+    let mut parts = url.into_parts();
+    let authority = parts.authority.take()?;
+    let (user, host) = match authority.as_str().rsplit_once('@') {
+        None => (None, authority.as_str()),
+        Some((user, host)) => (Some(user), host),
+    };
+    let authorization = match user {
+        None => None,
+        Some(user) => {
+            let user: Vec<u8> = percent_decode_str(user).collect();
+            let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(user))).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        }
+    };
+    parts.authority = Some(host.parse().ok()?);
+    Some((Uri::from_parts(parts).ok()?, authorization))
 }
 
 #[cfg(test)]

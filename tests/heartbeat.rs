@@ -45,6 +45,9 @@ fn failures_are_said_once_without_the_key() {
     let mut ringside = Ringside::start_with(&config(&url, "every 1 second"), &["-l", "silly"]);
     wait_requests(&sink, 3);
     assert!(ringside.stop().success(), "{}", ringside.log());
+    for request in sink.requests() {
+        assert_eq!(request.header("authorization"), Some("Basic dXNlcjpodW50ZXIy"));
+    }
     let log = ringside.log();
     assert_eq!(log.matches("the heartbeat does not reach 127.0.0.1").count(), 1, "{log}");
     assert!(log.contains("HTTP 500"), "{log}");
