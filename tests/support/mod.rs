@@ -3,6 +3,7 @@
 // Each test binary uses the part that it needs.
 #![allow(dead_code)]
 
+pub mod mosquitto;
 pub mod sink;
 
 use std::fmt::Write as _;
