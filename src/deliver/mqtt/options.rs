@@ -15,9 +15,9 @@ use super::{MqttError, MqttSettings, Qos, Tls};
 /// Time after which a quiet connection is shown to be alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Messages that wait for their acknowledgement at most: what brokers queue per client is ten times
-/// as much (Mosquitto: `max_queued_messages` 1000).
-const IN_FLIGHT: u16 = 100;
+/// Messages that wait for their acknowledgement at most. Mosquitto drops a client that has more than
+/// its `max_inflight_messages`, 20 unless configured, under way at quality of service 2.
+const IN_FLIGHT: u16 = 20;
 
 /// A broker sends a publisher nothing but acknowledgements.
 const INCOMING_MAX: usize = 1024;
