@@ -138,9 +138,8 @@ fn at_quality_1_a_restart_of_the_broker_loses_nothing() {
         send_all(ringside.log_events, (0..PART).map(message));
     };
     send(0);
-    ringside.wait_stats("the first is there", |stats| {
-        number(stats, "/destinations/mqtt/assigned") > 0
-    });
+    ringside
+        .wait_stats("the first is there", |stats| number(stats, "/destinations/mqtt/assigned") > 0);
     broker.stop();
     send(1);
     ringside.wait_stats("the outage is seen", |stats| {
