@@ -7,6 +7,7 @@
 mod butler_sos;
 mod differences;
 mod line_protocol;
+mod messages;
 mod recordings;
 mod support;
 

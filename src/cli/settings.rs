@@ -10,9 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
-use crate::config::{Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads};
+use crate::config::{
+    self, Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads,
+};
 use crate::deliver::influxdb::encode::EncoderSettings;
 use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSettings, Target};
+use crate::deliver::mqtt::encode::{self as mqtt_encode, LogTopics, UserTopics};
+use crate::deliver::mqtt::{LastWill, MqttDestination, MqttError, MqttSettings, Qos, Tls};
 use crate::deliver::ndjson::NdjsonDestination;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
@@ -58,6 +62,9 @@ pub(super) enum SettingsError {
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
+    /// The MQTT broker cannot be talked to with these settings.
+    #[error(transparent)]
+    Mqtt(#[from] MqttError),
 }
 
 impl SettingsError {
@@ -65,9 +72,11 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::AppNames(_) | Self::Heartbeat(_) | Self::Schedule(..) | Self::Influx(_) => {
-                EXIT_USAGE
-            }
+            Self::AppNames(_)
+            | Self::Heartbeat(_)
+            | Self::Schedule(..)
+            | Self::Influx(_)
+            | Self::Mqtt(_) => EXIT_USAGE,
         }
     }
 }
@@ -204,6 +213,10 @@ fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsEr
         let destination = InfluxDestination::new(series(config), influxdb_server(config))?;
         destinations.push(Box::new(destination));
     }
+    if config.mqtt_config.enable {
+        let destination = MqttDestination::new(messages(config), &mqtt_broker(config))?;
+        destinations.push(Box::new(destination));
+    }
     let ndjson = &config.ringside.ndjson;
     if ndjson.enable {
         let path = PathBuf::from(&ndjson.path);
@@ -310,6 +323,73 @@ fn heartbeat(config: &Config) -> Result<Option<Heartbeat>, SettingsError> {
         .parse()
         .map_err(|error| SettingsError::Schedule("heartbeat.frequency", error))?;
     Ok(Some(Heartbeat::new(&heartbeat.remote_url, schedule)?))
+}
+
+fn messages(config: &Config) -> mqtt_encode::EncoderSettings {
+    let (user, log) = (&config.user_events.send_to_mqtt, &config.log_events.send_to_mqtt);
+    mqtt_encode::EncoderSettings {
+        user: user.enable.then(|| user_topics(&user.post_to)),
+        log: log.enable.then(|| LogTopics {
+            base: log.base_topic.clone(),
+            to_base: log.post_to.base_topic,
+            to_subsystem: log.post_to.subsystem_topics,
+        }),
+        user_tags: tags(&config.user_events.tags),
+        log_tags: tags(&config.log_events.tags),
+    }
+}
+
+fn user_topics(topics: &config::UserTopics) -> UserTopics {
+    let config::UserTopics {
+        everything_topic: everything,
+        session_start_topic: start,
+        session_stop_topic: stop,
+        connection_open_topic: open,
+        connection_close_topic: close,
+    } = topics;
+    let commands = [
+        ("Start session", start.enable, &start.topic),
+        ("Stop session", stop.enable, &stop.topic),
+        ("Open connection", open.enable, &open.topic),
+        ("Close connection", close.enable, &close.topic),
+    ];
+    UserTopics {
+        everything: everything.enable.then(|| everything.topic.clone()),
+        commands: commands
+            .into_iter()
+            .filter(|(_, enable, _)| *enable)
+            .map(|(command, _, topic)| (command, topic.clone()))
+            .collect(),
+    }
+}
+
+fn mqtt_broker(config: &Config) -> MqttSettings {
+    let extra = &config.ringside.mqtt;
+    let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+    MqttSettings {
+        // The file's checks have made sure that there is one.
+        host: config.mqtt_config.broker_host.clone().unwrap_or_default(),
+        port: config.mqtt_config.broker_port,
+        qos: match extra.qos {
+            0 => Qos::AtMostOnce,
+            1 => Qos::AtLeastOnce,
+            _ => Qos::ExactlyOnce,
+        },
+        retain: extra.retain,
+        credentials: extra
+            .username
+            .clone()
+            .map(|user| (user, extra.password.clone().unwrap_or_default())),
+        tls: extra.tls.then(|| Tls {
+            ca: path(&extra.ca),
+            client: path(&extra.client_cert).zip(path(&extra.client_key)),
+        }),
+        client_id: extra.client_id.clone(),
+        last_will: extra
+            .last_will
+            .clone()
+            .map(|will| LastWill { topic: will.topic, payload: will.payload }),
+    }
 }
 
 fn endpoints(config: &Config) -> Vec<BindSettings> {

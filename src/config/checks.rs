@@ -145,6 +145,7 @@ fn required(config: &Config, report: &mut Report<'_>) {
     let names_without = |file: fn(&Cert) -> &Option<String>| {
         config.app_names.enable_app_name_extract && file(&config.cert).is_none()
     };
+    let mqtt = &config.ringside.mqtt;
     let needs = [
         (
             auth.is_some_and(|auth| auth.username.is_empty()),
@@ -158,6 +159,9 @@ fn required(config: &Config, report: &mut Report<'_>) {
             config.mqtt_config.enable && config.mqtt_config.broker_host.is_none(),
             "mqttConfig.brokerHost",
         ),
+        (mqtt.password.is_some() && mqtt.username.is_none(), "ringside.mqtt.username"),
+        (mqtt.client_cert.is_some() && mqtt.client_key.is_none(), "ringside.mqtt.clientKey"),
+        (mqtt.client_key.is_some() && mqtt.client_cert.is_none(), "ringside.mqtt.clientCert"),
         (
             config.app_names.enable_app_name_extract && config.app_names.host_ip.is_none(),
             "appNames.hostIP",

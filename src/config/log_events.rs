@@ -21,7 +21,7 @@ section! {
         /// Performance events of the engine.
         engine_performance_monitor: EnginePerformanceMonitor = off();
         /// To MQTT.
-        send_to_mqtt as "sendToMQTT": LogEventsToMqtt = off(), later;
+        send_to_mqtt as "sendToMQTT": LogEventsToMqtt = off();
         /// Writes measurement `log_event` to InfluxDB.
         send_to_influxdb: Toggle<false> = off();
         /// To New Relic.

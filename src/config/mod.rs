@@ -63,7 +63,7 @@ pub use self::{
         NewRelicMetric, ThirdPartyToolsCredentials, VersionAttribute,
     },
     ringside::{
-        Archive, Backend, Console, Deliver, Gzip, Ndjson, Queue, Receive, Ringside,
+        Archive, Backend, Console, Deliver, Gzip, MqttLastWill, Ndjson, Queue, Receive, Ringside,
         RingsideInfluxdb, RingsideMqtt, RingsideNewRelic, SourceValidation, Spool, SpoolMode,
         SpoolOrder,
     },
@@ -109,7 +109,7 @@ section! {
         /// InfluxDB.
         influxdb_config: InfluxdbConfig = off();
         /// MQTT.
-        mqtt_config: MqttConfig = off(), later;
+        mqtt_config: MqttConfig = off();
         /// New Relic.
         new_relic: NewRelic = off(), later;
         /// Credentials for services on the internet.

@@ -50,7 +50,7 @@ section! {
         /// What `influxdbConfig` has no key for.
         influxdb: RingsideInfluxdb = RingsideInfluxdb::default();
         /// What `mqttConfig` has no key for.
-        mqtt: RingsideMqtt = RingsideMqtt::default(), later;
+        mqtt: RingsideMqtt = RingsideMqtt::default();
         /// What `newRelic` has no key for.
         new_relic: RingsideNewRelic = RingsideNewRelic::default(), later;
     }
@@ -214,18 +214,38 @@ const TIMEOUT: RangeInclusive<Millis> = Millis::new(1)..=Millis::seconds(600);
 section! {
     /// What `mqttConfig` has no key for.
     pub struct RingsideMqtt {
-        /// Quality of service.
+        /// Quality of service: 0 counts what was handed to the socket as delivered, 1 and 2 what the
+        /// broker acknowledged.
         qos: u8 = 0 => 0..=2;
         /// Asks the broker to keep the last message of each topic.
         retain: bool = false;
         /// User.
         username: Option<String> = None => IfGiven(Filled);
-        /// Password.
+        /// Password. Needs `username`.
         password: Option<Secret> = None => IfGiven(Filled);
         /// Speaks TLS.
         tls: bool = false;
+        /// PEM file of the authorities that may sign the broker's certificate; the system's when
+        /// missing.
+        ca: Option<String> = None => IfGiven(Filled);
+        /// PEM file of this client's certificate, for brokers that ask for one. Needs `clientKey`.
+        client_cert: Option<String> = None => IfGiven(Filled);
+        /// PEM file of the certificate's key.
+        client_key: Option<String> = None => IfGiven(Filled);
         /// Name of this client at the broker; made up when missing.
         client_id: Option<String> = None => IfGiven(Filled);
+        /// What the broker publishes when the connection breaks.
+        last_will: Option<MqttLastWill> = None;
+    }
+}
+
+section! {
+    /// A message that the broker publishes when the connection breaks without a farewell.
+    pub struct MqttLastWill {
+        /// Its topic.
+        topic: String = "butler-sos/ringside".to_owned() => Filled;
+        /// Its payload.
+        payload: String = "gone".to_owned();
     }
 }
 

@@ -18,7 +18,7 @@ section! {
         /// Tags of the events at every destination.
         tags: Vec<Tag> = Vec::new();
         /// To MQTT.
-        send_to_mqtt as "sendToMQTT": UserEventsToMqtt = off(), later;
+        send_to_mqtt as "sendToMQTT": UserEventsToMqtt = off();
         /// Writes measurement `user_events` to InfluxDB.
         send_to_influxdb: Toggle<true> = off();
         /// To New Relic.

@@ -3,8 +3,10 @@
 //!
 //! Sources: RFC 8259; ECMA-262, `QuoteJSONString` and `Number::toString`.
 
+use uuid::Uuid;
+
 use super::line::{Escape, Line};
-use crate::event::Int;
+use crate::event::{Event, Field, Int};
 
 /// Whole numbers up to here are exact in a double; beyond, JavaScript shows the shortest digits
 /// that lead back to the same double, padded with zeros.
@@ -16,6 +18,9 @@ const DISTINCT_MAX: f64 = 1e15;
 
 /// Room for the text of any number: a sign, 17 digits and, in the longest case, `0.00000`.
 pub const NUMBER_ROOM: usize = 32;
+
+/// Length of a UUID as text.
+pub const UUID_LENGTH: usize = 36;
 
 /// Room that lexical-core asks for.
 const LEXICAL_ROOM: usize = 128;
@@ -54,6 +59,44 @@ pub(super) fn escape_letter(byte: u8, line: &mut Line<'_>) {
             line.byte(HEX[usize::from(byte & 15)]);
         }
         _ => line.byte(byte),
+    }
+}
+
+/// Writes a text as a string.
+#[inline]
+pub fn string(text: &str, line: &mut Line<'_>) {
+    line.byte(b'"');
+    line.text::<JsonText>(text.as_bytes());
+    line.byte(b'"');
+}
+
+/// Writes a UUID as a string, which is empty without one.
+pub fn uuid(id: Option<&Uuid>, line: &mut Line<'_>) {
+    line.byte(b'"');
+    if let Some(id) = id {
+        let mut text = [0; UUID_LENGTH];
+        line.bytes(id.hyphenated().encode_lower(&mut text).as_bytes());
+    }
+    line.byte(b'"');
+}
+
+/// Writes an event's [`Event::user_full`] as a string.
+pub fn user_full(event: &Event<'_>, line: &mut Line<'_>) {
+    line.byte(b'"');
+    for part in event.user_full().map_or([""; 3], |name| name.parts()) {
+        line.text::<JsonText>(part.as_bytes());
+    }
+    line.byte(b'"');
+}
+
+/// Writes the value of a column.
+#[inline]
+pub fn field(field: &Field<'_>, line: &mut Line<'_>) {
+    match field {
+        Field::Text(text) => string(text, line),
+        Field::Uuid(id) => uuid(id.as_ref(), line),
+        Field::Int(number) => line.bytes(int(*number, &mut [0; NUMBER_ROOM])),
+        Field::Float(number) => line.bytes(float(*number, &mut [0; NUMBER_ROOM])),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod influxdb;
 pub mod json;
 pub mod line;
+pub mod mqtt;
 pub mod ndjson;
 
 use std::fmt;

@@ -17,7 +17,7 @@ mod write;
 pub use read::{Event, Take, columns_of, is_lower_uuid, is_registered_uuid, read};
 pub use rules::{App, Rules, Verdict};
 pub use text::{narrow, sanitise, wide};
-pub use write::{Extras, Field, Loss, Point, write};
+pub use write::{Extras, Field, Loss, Point, payload, write};
 
 use ringside::event::Listener;
 

@@ -93,6 +93,16 @@ pub fn write(event: &Event, extras: &Extras, version: Version) -> (Point, Vec<Lo
     (point, losses)
 }
 
+/// The payload of the event's MQTT messages.
+pub fn payload(event: &Event, extras: &Extras) -> String {
+    let extras = &Extras { mqtt: true, ..extras.clone() };
+    let writer = Writer { event, extras, version: Version::V1 };
+    match event.kind {
+        Kind::ProxySession | Kind::ProxyConnection => writer.user_message(),
+        _ => narrow(&writer.raw_event()),
+    }
+}
+
 /// One event being written.
 struct Writer<'a> {
     event: &'a Event,
@@ -311,6 +321,35 @@ impl Writer<'_> {
         }
         let members: Vec<_> = members.iter().map(|(n, v)| format!("{}:{v}", string(n))).collect();
         wide(&format!("{{{}}}", members.join(",")))
+    }
+
+    fn user_message(&self) -> String {
+        let names = [
+            ("messageType", "source"),
+            ("host", "host"),
+            ("command", "command"),
+            ("userDir", "user_directory"),
+            ("userId", "user_id"),
+            ("origin", "origin"),
+            ("context", "context"),
+            ("message", "message"),
+        ];
+        let string = |text: &str| json_string(&wide(text));
+        let mut members: Vec<String> = names
+            .iter()
+            .map(|(name, column)| format!("\"{name}\":{}", json_string(&self.text(column))))
+            .collect();
+        let tags = self.extras.static_tags.iter();
+        let tags: Vec<_> = tags.map(|(n, v)| format!("{}:{}", string(n), string(v))).collect();
+        members.push(format!("\"tags\":{{{}}}", tags.join(",")));
+        for (name, text) in [("appId", &self.event.app), ("appName", &self.extras.app_name)] {
+            if !text.is_empty() {
+                members.push(format!("\"{name}\":{}", json_string(text)));
+            }
+        }
+        let agent = self.extras.user_agent.iter();
+        members.extend(agent.map(|(name, value)| format!("\"{name}\":{}", string(value))));
+        format!("{{{}}}", members.join(","))
     }
 
     fn text(&self, name: &str) -> Text {

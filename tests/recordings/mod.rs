@@ -25,6 +25,17 @@ pub struct Recording {
     influx_v1_nomqtt: Vec<String>,
     influx_v2: Vec<String>,
     influx_v3: Vec<String>,
+    /// The MQTT messages, in the order in which they were published.
+    pub mqtt: Vec<Message>,
+}
+
+/// An MQTT message.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: String,
+    /// JSON.
+    pub payload: String,
 }
 
 /// One line of the file.
@@ -37,6 +48,7 @@ struct Row {
     influx_v1_nomqtt: Vec<String>,
     influx_v2: Vec<String>,
     influx_v3: Vec<String>,
+    mqtt: Vec<Message>,
 }
 
 impl From<Row> for Recording {
@@ -54,6 +66,7 @@ impl From<Row> for Recording {
             influx_v1_nomqtt: row.influx_v1_nomqtt,
             influx_v2: row.influx_v2,
             influx_v3: row.influx_v3,
+            mqtt: row.mqtt,
         }
     }
 }

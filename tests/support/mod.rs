@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod qrs;
+pub mod mosquitto;
 pub mod sink;
 
 use std::fmt::Write as _;

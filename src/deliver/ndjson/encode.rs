@@ -23,18 +23,13 @@
 //!  "origin":"AppAccess","context":"/hub/","message":"…","user_full":"LAB\\anna"}
 //! ```
 
-use uuid::Uuid;
-
 use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
-use crate::deliver::json::{self, JsonText, NUMBER_ROOM};
+use crate::deliver::json::{self, JsonText, UUID_LENGTH};
 use crate::deliver::line::{Escape, Line};
 use crate::enrich::{Enriched, UserAgent};
 use crate::event::{Column, Event, Field, Kind, Listener};
 use crate::rules::Category;
-
-/// Length of a UUID as text.
-const UUID_LENGTH: usize = 36;
 
 /// The most that a member takes without its text: `,"event_activity_source":""` is the longest, with
 /// a number or a UUID.
@@ -106,12 +101,9 @@ fn bound(enriched: &Enriched<'_>) -> usize {
 }
 
 fn value(event: &Event<'_>, column: Column, field: &Field<'_>, line: &mut Line<'_>) {
-    match field {
-        _ if column == Column::UserFull => user_full(event, line),
-        Field::Text(text) => string(text, line),
-        Field::Uuid(id) => uuid(id.as_ref(), line),
-        Field::Int(number) => line.bytes(json::int(*number, &mut [0; NUMBER_ROOM])),
-        Field::Float(number) => line.bytes(json::float(*number, &mut [0; NUMBER_ROOM])),
+    match column {
+        Column::UserFull => json::user_full(event, line),
+        _ => json::field(field, line),
     }
 }
 
@@ -126,15 +118,15 @@ fn name(event: &Event<'_>, column: Column) -> &'static str {
 fn derived(event: &Event<'_>, line: &mut Line<'_>) {
     if event.kind() == Kind::QixPerf {
         key("event_activity_source", line);
-        string(if event.activity_is_user() { "user" } else { "non-user" }, line);
+        json::string(if event.activity_is_user() { "user" } else { "non-user" }, line);
     }
     if event.field(Column::UserFull).is_none() {
         key(Column::UserFull.name(), line);
-        user_full(event, line);
+        json::user_full(event, line);
     }
     if let Some(app) = event.context_app_id() {
         key(Column::AppId.name(), line);
-        uuid(Some(&app), line);
+        json::uuid(Some(&app), line);
     }
 }
 
@@ -184,30 +176,6 @@ fn key(name: &str, line: &mut Line<'_>) {
     line.bytes(b",\"");
     line.bytes(name.as_bytes());
     line.bytes(b"\":");
-}
-
-#[inline]
-fn string(text: &str, line: &mut Line<'_>) {
-    line.byte(b'"');
-    line.text::<JsonText>(text.as_bytes());
-    line.byte(b'"');
-}
-
-fn uuid(id: Option<&Uuid>, line: &mut Line<'_>) {
-    line.byte(b'"');
-    if let Some(id) = id {
-        let mut text = [0; UUID_LENGTH];
-        line.bytes(id.hyphenated().encode_lower(&mut text).as_bytes());
-    }
-    line.byte(b'"');
-}
-
-fn user_full(event: &Event<'_>, line: &mut Line<'_>) {
-    line.byte(b'"');
-    for part in event.user_full().map_or([""; 3], |name| name.parts()) {
-        line.text::<JsonText>(part.as_bytes());
-    }
-    line.byte(b'"');
 }
 
 const NS_PER_SECOND: u64 = 1_000_000_000;

@@ -1,0 +1,49 @@
+//! MQTT as a destination: the encoder for the shards and the connection for the deliver thread.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use super::connection::Connection;
+use super::encode::{Encoder, EncoderSettings};
+use super::{MqttError, MqttSettings, MqttTransport};
+use crate::deliver::{Destination, Encode, Served};
+
+/// One MQTT broker.
+pub struct MqttDestination {
+    messages: EncoderSettings,
+    connection: Connection,
+}
+
+impl MqttDestination {
+    /// A destination that publishes `messages` at a broker. Reads certificates; connects to nothing
+    /// yet.
+    pub fn new(messages: EncoderSettings, broker: &MqttSettings) -> Result<Self, MqttError> {
+        Ok(Self { messages, connection: Connection::new(broker)? })
+    }
+}
+
+impl fmt::Debug for MqttDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The connection's options hold the password.
+        f.debug_struct("MqttDestination").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}
+
+impl Destination for MqttDestination {
+    fn name(&self) -> String {
+        "mqtt".into()
+    }
+
+    fn encoder(&self) -> Box<dyn Encode> {
+        Box::new(Encoder::new(&self.messages))
+    }
+
+    fn serve(self: Box<Self>, served: Served) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async move {
+            let (transport, batches) = MqttTransport::new();
+            // The connection ends when the transport is gone.
+            tokio::join!(served.run(transport), self.connection.run(batches));
+        })
+    }
+}

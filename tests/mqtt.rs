@@ -1,0 +1,217 @@
+//! The program against a real Mosquitto: what arrives, and what becomes of an outage.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use rumqttc::QoS;
+use serde_json::Value;
+
+use support::mosquitto::{Mosquitto, PASSWORD, Subscriber, USER, tls_listener};
+use support::{DEADLINE, Ringside, number, proxy_event, send_all, user_event, wait_for};
+
+/// Where the messages of [`proxy_event`] go.
+const SUBSYSTEM: &str = "logs/audit/proxy/proxy";
+
+/// A file that publishes everything; `mqtt` holds lines under `ringside.mqtt`, indented by six.
+fn file(host: &str, port: u16, mqtt: &str) -> String {
+    format!(
+        "Butler-SOS:
+  userEvents:
+    enable: true
+    udpServerConfig:
+      serverHost: 127.0.0.1
+      portUserActivityEvents: 0
+    tags:
+      - name: env
+        value: test
+    sendToMQTT:
+      enable: true
+      postTo:
+        everythingTopic:
+          enable: true
+          topic: users
+        sessionStartTopic:
+          enable: true
+          topic: users/start
+  logEvents:
+    udpServerConfig:
+      serverHost: 127.0.0.1
+      portLogEvents: 0
+    source:
+      proxy:
+        enable: true
+    sendToMQTT:
+      enable: true
+      baseTopic: logs
+  mqttConfig:
+    enable: true
+    brokerHost: {host}
+    brokerPort: {port}
+  ringside:
+    flushInterval: 10ms
+    console:
+      port: 0
+    mqtt:
+      username: {USER}
+{mqtt}"
+    )
+}
+
+fn settings(broker: &Mosquitto, more: &str) -> String {
+    file("127.0.0.1", broker.port(), &format!("      password: {PASSWORD}\n{more}"))
+}
+
+fn delivered(ringside: &Ringside, events: u64) -> Value {
+    ringside.wait_stats("everything is delivered", |stats| {
+        number(stats, "/destinations/mqtt/delivered") == events
+            && number(stats, "/destinations/mqtt/assigned") == events
+    })
+}
+
+fn wait_until_there(subscriber: &Subscriber, topic: &str, messages: u64) {
+    wait_for(topic, DEADLINE, || {
+        (subscriber.payloads(topic).len() as u64 >= messages).then_some(())
+    });
+}
+
+#[test]
+fn messages_arrive_with_their_topics_and_quality_and_are_retained() {
+    let broker = Mosquitto::start("");
+    let subscriber = Subscriber::to(&broker, "early");
+    let more = "      qos: 1\n      retain: true\n      clientId: the-ringside\n";
+    let mut ringside = Ringside::start_with(&settings(&broker, more), &[]);
+    send_all(ringside.user_events, [user_event("anna")]);
+    send_all(ringside.log_events, [proxy_event("it \"happened\"")]);
+    delivered(&ringside, 2);
+    for topic in ["users", "users/start", "logs", SUBSYSTEM] {
+        wait_until_there(&subscriber, topic, 1);
+        let message = subscriber.payloads(topic).pop_first().unwrap();
+        let json: Value = serde_json::from_str(&message).expect("JSON");
+        if topic.starts_with("users") {
+            assert_eq!((&json["userId"], &json["tags"]["env"]), (&"anna".into(), &"test".into()));
+        } else {
+            assert_eq!(json["message"], "it \"happened\"");
+        }
+    }
+    let messages = subscriber.messages();
+    assert_eq!(messages.len(), 4, "{messages:?}");
+    assert!(messages.iter().all(|message| message.qos == QoS::AtLeastOnce), "{messages:?}");
+    assert!(ringside.stop().success());
+
+    let late = Subscriber::to(&broker, "late");
+    wait_until_there(&late, SUBSYSTEM, 1);
+    assert!(late.messages().iter().all(|message| message.retain), "kept for those who come later");
+}
+
+#[test]
+fn every_quality_of_service_delivers_many_events_in_order() {
+    const EVENTS: u64 = 700;
+    let broker = Mosquitto::start("");
+    for qos in 0..=2 {
+        let subscriber = Subscriber::to(&broker, &format!("subscriber-{qos}"));
+        let more = format!("      qos: {qos}\n");
+        let mut ringside = Ringside::start_with(&settings(&broker, &more), &[]);
+        let message = |n| proxy_event(&format!("qos {qos} event {n:04}"));
+        send_all(ringside.log_events, (0..EVENTS).map(message));
+        delivered(&ringside, EVENTS);
+        wait_until_there(&subscriber, "logs", EVENTS);
+        let texts: Vec<_> = subscriber
+            .messages()
+            .iter()
+            .filter(|message| message.topic == "logs")
+            .map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap())
+            .map(|json| json["message"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(texts.is_sorted(), "qos {qos}");
+        assert!(ringside.stop().success());
+    }
+}
+
+#[test]
+fn at_quality_1_a_restart_of_the_broker_loses_nothing() {
+    const PART: u64 = 300;
+    let mut broker = Mosquitto::start("");
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let mut ringside = Ringside::start_with(&settings(&broker, "      qos: 1\n"), &[]);
+    let send = |part: u64| {
+        let message = |n| proxy_event(&format!("part {part} event {n}"));
+        send_all(ringside.log_events, (0..PART).map(message));
+    };
+    send(0);
+    ringside
+        .wait_stats("the first is there", |stats| number(stats, "/destinations/mqtt/assigned") > 0);
+    broker.stop();
+    send(1);
+    ringside.wait_stats("the outage is seen", |stats| {
+        number(stats, "/destinations/mqtt/in_flight") >= PART
+    });
+    broker.start_again();
+    send(2);
+    delivered(&ringside, 3 * PART);
+    wait_until_there(&subscriber, "logs", 3 * PART);
+    wait_until_there(&subscriber, SUBSYSTEM, 3 * PART);
+    assert!(ringside.stop().success());
+}
+
+#[test]
+fn a_wrong_password_is_reported_and_nothing_is_dropped() {
+    let broker = Mosquitto::start("");
+    let text = file("127.0.0.1", broker.port(), "      password: wrong\n");
+    let mut ringside = Ringside::start_with(&text, &[]);
+    send_all(ringside.log_events, [proxy_event("m")]);
+    let line = ringside.wait_for_line(&format!("mqtt 127.0.0.1:{}", broker.port()));
+    assert!(line.contains("NotAuthorized") || line.contains("BadUserNamePassword"), "{line}");
+    assert!(!ringside.log().contains("wrong"), "secrets stay secret");
+    let stats = ringside.stats();
+    assert_eq!(number(&stats, "/destinations/mqtt/in_flight"), 1, "{stats:#}");
+}
+
+#[test]
+fn the_last_will_is_published_after_a_crash_and_not_after_a_stop() {
+    let broker = Mosquitto::start("");
+    let will = |payload| {
+        let more = format!(
+            "      qos: 1\n      lastWill:\n        topic: ringside/state\n        payload: {payload}\n"
+        );
+        let ringside = Ringside::start_with(&settings(&broker, &more), &[]);
+        // Only what is connected can be missed.
+        send_all(ringside.log_events, [proxy_event("m")]);
+        delivered(&ringside, 1);
+        ringside
+    };
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    assert!(will("stopped").stop().success());
+    let mut crashed = will("crashed");
+    crashed.signal(Signal::SIGKILL);
+    assert!(!crashed.wait().success());
+    wait_until_there(&subscriber, "ringside/state", 1);
+    let wills = subscriber.payloads("ringside/state");
+    assert_eq!(wills.into_iter().collect::<Vec<_>>(), ["crashed"]);
+}
+
+#[test]
+fn certificates_are_checked_on_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, port) = tls_listener(folder.path());
+    let broker = Mosquitto::start(&listener);
+    let path = folder.path().display();
+    let tls = |ca: &str| {
+        let text = format!(
+            "      password: {PASSWORD}\n      qos: 1\n      tls: true\n      ca: {path}/{ca}\n      \
+             clientCert: {path}/client.pem\n      clientKey: {path}/client.key\n"
+        );
+        Ringside::start_with(&file("localhost", port, &text), &[])
+    };
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let mut ringside = tls("server.pem");
+    send_all(ringside.log_events, [proxy_event("m")]);
+    delivered(&ringside, 1);
+    wait_until_there(&subscriber, "logs", 1);
+    assert!(ringside.stop().success());
+
+    let mut distrustful = tls("client.pem");
+    send_all(distrustful.log_events, [proxy_event("m")]);
+    let line = distrustful.wait_for_line("mqtt localhost:");
+    assert!(line.contains("certificate"), "{line}");
+    assert_eq!(number(&distrustful.stats(), "/destinations/mqtt/delivered"), 0);
+}
