@@ -1,5 +1,7 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
+mod rules;
+
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use crate::event::{self, Kind};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
 use crate::receive::{self, BackendChoice, ListenerSettings};
-use crate::rules::{EnabledKinds, Rules};
+use crate::rules::{Rules, RulesError};
 use crate::shard;
 
 /// What `run` needs.
@@ -43,6 +45,9 @@ pub(super) enum SettingsError {
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
+    /// The rules cannot be compiled.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 impl SettingsError {
@@ -50,7 +55,7 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::Influx(_) => EXIT_USAGE,
+            Self::Influx(_) | Self::Rules(_) => EXIT_USAGE,
         }
     }
 }
@@ -78,7 +83,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 batch_events: config.influxdb_config.max_batch_size,
                 turn_leases: turn_leases(config),
             },
-            rules: Arc::new(ArcSwap::from_pointee(rules(config))),
+            rules: Arc::new(ArcSwap::from_pointee(Rules::compile(&rules::of(config))?)),
             app_names: Arc::default(),
             destinations: destinations(config)?,
             in_flight: config.ringside.deliver.in_flight.into(),
@@ -158,24 +163,6 @@ fn listener(
         backpressure_threshold: queue.backpressure_threshold,
         strict,
     })
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules::accepting(enabled(config))
-}
-
-fn enabled(config: &Config) -> EnabledKinds {
-    let source = &config.log_events.source;
-    EnabledKinds(Kind::ALL.map(|kind| match kind {
-        Kind::ProxySession | Kind::ProxyConnection => config.user_events.enable,
-        Kind::Engine => source.engine.enable,
-        Kind::Proxy => source.proxy.enable,
-        Kind::Repository => source.repository.enable,
-        Kind::Scheduler => source.scheduler.enable,
-        Kind::QixPerf => {
-            source.qix_perf.enable && config.log_events.engine_performance_monitor.enable
-        }
-    }))
 }
 
 fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsError> {
