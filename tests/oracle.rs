@@ -21,11 +21,14 @@ use proptest::test_runner::RngSeed;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Buffer, Encode};
 use ringside::enrich::Enriched;
-use ringside::event::{Kind, Listener, ParseError, parse};
+use ringside::event::{Column, Event, Kind, Listener, ParseError, parse};
+
+use ringside::rules::Categories;
 
 use butler_sos::{Datagram, Loss, Rules, Version};
 use differences::{DIFFERENCES, Expected};
 use line_protocol::{Line, Value};
+use recordings::judging::Judge;
 use recordings::{Recording, config, modelled, rules, unrecorded};
 use ringside::observe::ledger::RejectReason;
 use support::sink::{Reply, Request, Sink};
@@ -334,14 +337,14 @@ fn parsed(stats: &serde_json::Value, listener: Listener) -> u64 {
     number(stats, &format!("/listeners/{}/parsed", listener.name()))
 }
 
-/// Nothing is dropped, and what is no event is rejected for its reason.
+/// Nothing is dropped, and what is no event, or not wanted, is rejected for its reason.
 fn assert_rejects(recordings: &[Recording], stats: &serde_json::Value) {
     let rules = rules(Version::V1);
     for listener in Listener::ALL {
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         for recording in recordings.iter().filter(|r| r.datagram.listener == listener) {
-            if let Err(error) = outcome(recording, &rules) {
-                *rejected.entry(RejectReason::from(error).name()).or_default() += 1;
+            if let Err(reason) = outcome(recording, &rules) {
+                *rejected.entry(reason.name()).or_default() += 1;
             }
         }
         let listener = &stats["listeners"][listener.name()];
@@ -395,18 +398,18 @@ fn marked(line: &Line) -> Option<usize> {
 }
 
 #[test]
-fn what_is_no_event_is_rejected_for_its_reason() {
+fn what_is_no_event_or_not_wanted_is_rejected_for_its_reason() {
     let rules = rules(Version::V1);
     for recording in Recording::all() {
-        let Datagram { listener, payload } = &recording.datagram;
         let mut scratch = Vec::new();
-        let got = parse(*listener, payload, &mut scratch).map(|event| event.kind());
+        let got = judged(&recording.datagram, Version::V1, &mut scratch);
+        let got = got.map(|(event, _)| event.kind());
         assert_eq!(got, outcome(&recording, &rules), "{}", recording.id);
     }
 }
 
-/// The kind of a recorded event, or why it is none.
-fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, ParseError> {
+/// The kind of a recorded event, or why it is rejected.
+fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, RejectReason> {
     let payload = &recording.datagram.payload;
     let expected = recording
         .modelled(rules, Version::V1, true)
@@ -414,12 +417,32 @@ fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, ParseError> {
         .filter(|expected| !expected.judged.contains(&Loss::UnknownType));
     let first = payload.split(|byte| *byte == b';').next().unwrap_or_default();
     match expected {
-        Some(expected) => Ok(expected.event.kind),
-        None if payload.is_empty() => Err(ParseError::Empty),
+        Some(expected) => match expected.judged.first() {
+            None => Ok(expected.event.kind),
+            Some(Loss::ExcludedUser) => Err(RejectReason::ExcludedUser),
+            Some(Loss::Filtered) => Err(RejectReason::Filter),
+            Some(Loss::Dropped) => Err(RejectReason::CategoryDrop),
+            Some(other) => panic!("{}: {other:?} is no judgement", recording.id),
+        },
+        None if payload.is_empty() => Err(ParseError::Empty.into()),
         // What UTF-16 looks like.
-        None if first.contains(&0) => Err(ParseError::Malformed),
-        None => Err(ParseError::UnknownType),
+        None if first.contains(&0) => Err(ParseError::Malformed.into()),
+        None => Err(ParseError::UnknownType.into()),
     }
+}
+
+/// What Ringside reads from a datagram and decides about it.
+fn judged<'a>(
+    datagram: &'a Datagram,
+    version: Version,
+    scratch: &'a mut Vec<u8>,
+) -> Result<(Event<'a>, Option<Categories<'static>>), RejectReason> {
+    static JUDGES: LazyLock<[Judge; 3]> = LazyLock::new(|| Version::ALL.map(Judge::new));
+    let Judge { rules, names } = &JUDGES[version as usize];
+    let event = parse(datagram.listener, &datagram.payload, scratch)?;
+    let name = event.uuid(Column::AppId).and_then(|app| names.get(&app));
+    let categories = rules.judge(&event, name.map(String::as_str))?;
+    Ok((event, categories))
 }
 
 /// The lines that are expected: one or none.
@@ -428,8 +451,12 @@ fn expected(modelled: Option<Expected<'_>>, version: Version) -> Vec<Line> {
     expected.iter().flat_map(Expected::points).map(|point| Line::of(point, version)).collect()
 }
 
-/// The lines that Ringside's parser and encoder make of a datagram.
-fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<Line>, ParseError> {
+/// The lines that Ringside's parser, rules and encoder make of a datagram.
+fn encoded(
+    datagram: &Datagram,
+    rules: &Rules,
+    version: Version,
+) -> Result<Vec<Line>, RejectReason> {
     let mut encoder = Encoder::new(&EncoderSettings {
         version: match version {
             Version::V1 => InfluxVersion::V1,
@@ -442,9 +469,13 @@ fn encoded(datagram: &Datagram, rules: &Rules, version: Version) -> Result<Vec<L
         kinds: [true; Kind::COUNT],
     });
     let mut scratch = Vec::new();
-    let event = parse(datagram.listener, &datagram.payload, &mut scratch)?;
+    let (event, categories) = judged(datagram, version, &mut scratch)?;
     let mut out = Buffer::default();
-    encoder.encode(&Enriched::plain(&event, 1_700_000_000_000_000_000), &mut out);
+    let enriched = Enriched {
+        categories: categories.as_deref(),
+        ..Enriched::plain(&event, 1_700_000_000_000_000_000)
+    };
+    encoder.encode(&enriched, &mut out);
     let text = std::str::from_utf8(&out).expect("lines are UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");
     Ok(Line::read_all(text, version).into_iter().map(|(_, line)| line).collect())

@@ -6,6 +6,7 @@
 //! Differences in reading change the event and have it written anew, as Butler SOS would write it;
 //! differences in writing change the point.
 
+mod judging;
 mod pending;
 mod reading;
 mod surplus;
@@ -16,7 +17,8 @@ use crate::butler_sos::{Datagram, Event, Extras, Loss, Point, Rules, Verdict, Ve
 /// One difference.
 pub type Difference = fn(&mut Expected<'_>);
 
-/// All of them, in the order in which they apply: first what is read, then what is written.
+/// All of them, in the order in which they apply: first what is read, then what is
+/// decided, then what is written.
 pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("1 separators in the message", reading::difference_01_separators_in_the_message),
     ("2 missing columns are empty", reading::difference_02_missing_columns_are_empty),
@@ -26,12 +28,11 @@ pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("28 app id in the context", reading::difference_28_app_id_in_the_context),
     ("4 upper-case UUIDs", reading::difference_04_upper_case_uuids),
     ("27 type is matched whole", reading::difference_27_type_is_matched_whole),
+    ("5 drop drops", judging::difference_05_drop_drops),
+    ("7 categories of performance events", judging::difference_07_categories_of_performance_events),
     ("pending: categories", pending::categories),
     ("pending: app names", pending::app_names),
     ("pending: user agents", pending::user_agents),
-    ("pending: excluded users", pending::excluded_users),
-    ("pending: monitor filters", pending::monitor_filters),
-    ("7 categories of performance events", writing::difference_07_categories_of_performance_events),
     ("25 raw_event is the event in JSON", writing::difference_25_raw_event_is_the_event_in_json),
     ("6 numbers that are none", writing::difference_06_numbers_that_are_none),
     ("26 numbers too large", writing::difference_26_numbers_too_large),

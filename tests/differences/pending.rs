@@ -1,7 +1,7 @@
 //! What Ringside does not do yet. Each function goes when the thing itself comes.
 
 use super::Expected;
-use crate::butler_sos::{Loss, Text};
+use crate::butler_sos::Text;
 
 /// Log events have no categories.
 pub fn categories(expected: &mut Expected<'_>) {
@@ -19,14 +19,4 @@ pub fn app_names(expected: &mut Expected<'_>) {
 pub fn user_agents(expected: &mut Expected<'_>) {
     expected.extras.user_agent.clear();
     expected.write();
-}
-
-/// Excluded users are delivered.
-pub fn excluded_users(expected: &mut Expected<'_>) {
-    expected.judged.retain(|loss| *loss != Loss::ExcludedUser);
-}
-
-/// Performance events are delivered without asking the monitor filters.
-pub fn monitor_filters(expected: &mut Expected<'_>) {
-    expected.judged.retain(|loss| *loss != Loss::Filtered);
 }

@@ -116,12 +116,20 @@ pub fn difference_28_app_id_in_the_context(expected: &mut Expected<'_>) {
     }
 }
 
-/// Butler SOS blanks UUIDs in upper case, or keeps the case. Here they become lower case.
+/// Butler SOS blanks UUIDs in upper case, or keeps the case. Here they become lower case, also where
+/// the monitor filters look at an app's id.
 pub fn difference_04_upper_case_uuids(expected: &mut Expected<'_>) {
     let app = wide(&narrow(&expected.event.app).to_ascii_lowercase());
     if app != expected.event.app {
         expected.event.app = app;
         expected.judge();
+    }
+    for column in expected.event.columns.iter_mut().filter(|column| column.take == Take::Uuid) {
+        if let Some(raw) = &mut column.raw
+            && is_lower_uuid(&raw.to_ascii_lowercase())
+        {
+            raw.make_ascii_lowercase();
+        }
     }
     change_columns(expected, |take, raw| {
         let lower = raw.unwrap_or_default().to_ascii_lowercase();

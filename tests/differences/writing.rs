@@ -3,12 +3,6 @@
 use super::Expected;
 use crate::butler_sos::{Field, Loss, Text, Value, Version, wide, write};
 
-/// A category rule at a performance event's level makes Butler SOS stumble over the message that
-/// such an event does not have. Here it is delivered.
-pub fn difference_07_categories_of_performance_events(expected: &mut Expected<'_>) {
-    expected.judged.retain(|loss| *loss != Loss::NoMessage);
-}
-
 /// Butler SOS has the tags of its MQTT messages in `raw_event`, and for version 1 a backslash before
 /// the first `\'` of every string, which is not valid JSON any more. Here neither is.
 pub fn difference_25_raw_event_is_the_event_in_json(expected: &mut Expected<'_>) {
