@@ -29,7 +29,7 @@ use users::Users;
 ///
 /// User events have one switch (`userEvents.enable`); log events one each
 /// (`logEvents.source.<name>.enable`).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnabledKinds(pub [bool; Kind::COUNT]);
 
 impl EnabledKinds {
@@ -62,7 +62,7 @@ pub struct ExcludedUser {
 }
 
 /// What is to be decided, in the words of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Sources whose events are wanted at all.
     pub enabled: EnabledKinds,

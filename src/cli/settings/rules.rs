@@ -139,3 +139,153 @@ fn enabled(config: &Config) -> EnabledKinds {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = "5b817efe-472d-43ce-8a31-6cce34af7de9";
+
+    /// Every key that has a say, each with a value that is not its default.
+    const FILE: &str = "
+Butler-SOS:
+  userEvents:
+    enable: true
+    excludeUser: [{directory: LAB, userId: goran}]
+    udpServerConfig: {serverHost: 127.0.0.1}
+  logEvents:
+    udpServerConfig: {serverHost: 127.0.0.1}
+    source:
+      engine: {enable: true}
+      qixPerf: {enable: true}
+    categorise:
+      enable: true
+      rules:
+        - logLevel: [WARN, fatal]
+          action: categorise
+          category: [{name: a, value: b}]
+          filter: [{type: sw, value: s}, {type: ew, value: e}, {type: so, value: o}]
+        - logLevel: [error, info, verbose, debug, silly]
+          action: drop
+          filter: [{type: so, value: noise}]
+      ruleDefault: {enable: true, category: [{name: c, value: d}]}
+    enginePerformanceMonitor:
+      enable: true
+      appNameLookup: {enable: true}
+      monitorFilter:
+        allApps:
+          enable: true
+          appExclude: [{appId: 5b817efe-472d-43ce-8a31-6cce34af7de9, appName: Sales}]
+          objectType: {allObjectTypes: true, allObjectTypesExclude: [t]}
+          method: {allMethods: false, someMethodsInclude: [m]}
+        appSpecific:
+          enable: true
+          app:
+            - include: [{appName: Budget}]
+              objectType: {allObjectTypes: false, someObjectTypesInclude: [u]}
+              appObject: {allAppObjects: false, someAppObjectsInclude: [{objectId: o}]}
+              method: {allMethods: true, allMethodsExclude: [n]}
+            - include: [{}]
+              appObject: {allAppObjects: true, allAppObjectsExclude: [p]}
+";
+
+    fn settings(text: &str) -> Settings {
+        of(&config::parse(text, "f.yaml").unwrap_or_else(|error| panic!("{error}")).config)
+    }
+
+    fn category(name: &str, value: &str) -> Category {
+        Category { name: name.into(), value: value.into() }
+    }
+
+    fn all_but(text: &str) -> Choice {
+        Choice::AllBut(vec![text.into()])
+    }
+
+    fn only(text: &str) -> Choice {
+        Choice::Only(vec![text.into()])
+    }
+
+    #[test]
+    fn every_key_has_its_say() {
+        use categorise::Level::{Debug, Error, Fatal, Info, Silly, Verbose, Warn};
+        let mut enabled = EnabledKinds([false; Kind::COUNT]);
+        for kind in [Kind::ProxySession, Kind::ProxyConnection, Kind::Engine, Kind::QixPerf] {
+            enabled.0[kind as usize] = true;
+        }
+        let sales =
+            AppSelector { id: Some(Uuid::try_parse(APP).unwrap()), name: Some("Sales".into()) };
+        let budget = AppSelector { id: None, name: Some("Budget".into()) };
+        let filters =
+            vec![Filter::Start("s".into()), Filter::End("e".into()), Filter::Anywhere("o".into())];
+        let all = || Choice::AllBut(Vec::new());
+        let wanted = Settings {
+            enabled,
+            excluded_users: vec![ExcludedUser { directory: "LAB".into(), id: "goran".into() }],
+            monitor_filter: Some(MonitorFilter {
+                all_apps: Some(AllApps {
+                    exclude: vec![sales],
+                    object_types: all_but("t"),
+                    methods: only("m"),
+                }),
+                app_specific: vec![
+                    AppFilter {
+                        include: vec![budget],
+                        object_types: only("u"),
+                        objects: only("o"),
+                        methods: all_but("n"),
+                    },
+                    AppFilter {
+                        include: vec![AppSelector::default()],
+                        object_types: all(),
+                        objects: all_but("p"),
+                        methods: all(),
+                    },
+                ],
+            }),
+            categorise: Some(Categorise {
+                rules: vec![
+                    categorise::Rule {
+                        levels: vec![Warn, Fatal],
+                        action: Action::Categorise(vec![category("a", "b")]),
+                        filters,
+                    },
+                    categorise::Rule {
+                        levels: vec![Error, Info, Verbose, Debug, Silly],
+                        action: Action::Drop,
+                        filters: vec![Filter::Anywhere("noise".into())],
+                    },
+                ],
+                default: vec![category("c", "d")],
+            }),
+            app_name_lookup: true,
+        };
+        assert_eq!(settings(FILE), wanted);
+    }
+
+    #[test]
+    fn switches_switch_off() {
+        let off = |on: &str, off: &str| {
+            assert_eq!(FILE.matches(on).count(), 1, "{on}");
+            settings(&FILE.replace(on, off))
+        };
+        assert_eq!(off("categorise:\n      enable: true", "categorise:").categorise, None);
+        let default = off("ruleDefault: {enable: true", "ruleDefault: {enable: false");
+        assert_eq!(default.categorise.unwrap().default, []);
+        assert!(!off("appNameLookup: {enable: true}", "appNameLookup:").app_name_lookup);
+        let filter = |settings: Settings| settings.monitor_filter.unwrap();
+        let all = "allApps:\n          enable: true";
+        assert_eq!(filter(off(all, "allApps:\n          enable: false")).all_apps, None);
+        let some = "appSpecific:\n          enable: true";
+        assert_eq!(filter(off(some, "appSpecific:\n          enable: false")).app_specific, []);
+        let perf = "enginePerformanceMonitor:\n      enable: true";
+        let enabled = off(perf, "enginePerformanceMonitor:\n      enable: false").enabled;
+        assert!(!enabled.contains(Kind::QixPerf));
+    }
+
+    #[test]
+    fn empty_lists_of_filters_reject_every_performance_event() {
+        let start = FILE.find("        allApps:").unwrap();
+        let text = format!("{}        allApps: []\n        appSpecific: []\n", &FILE[..start]);
+        assert_eq!(settings(&text).monitor_filter, Some(MonitorFilter::default()));
+    }
+}
