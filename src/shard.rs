@@ -213,7 +213,7 @@ impl Shard {
                         let enriched = Enriched {
                             event: &event,
                             received_ns,
-                            app_name,
+                            app_name: self.rules.written_app_name(&event, app_name),
                             user_agent: user_agent(&mut self.user_agents, &event),
                             categories: categories.as_deref(),
                         };

@@ -21,14 +21,15 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Buffer, Encode};
-use ringside::enrich::{AppNames, Enriched, UNKNOWN_APP, UserAgent};
-use ringside::event::{Column, Field, Kind, Listener, ParseError, parse};
-use ringside::rules::Category;
+use ringside::enrich::{Enriched, UNKNOWN_APP, UserAgent};
+use ringside::event::{Column, Event, Kind, Listener, ParseError, parse};
+use ringside::rules::Categories;
 use uuid::Uuid;
 
 use butler_sos::{Datagram, Loss, Rules, Version};
 use differences::{DIFFERENCES, Expected};
 use line_protocol::{Line, Value};
+use recordings::judging::Judge;
 use recordings::{Recording, config, modelled, rules, unrecorded};
 use ringside::observe::ledger::RejectReason;
 use support::sink::{Reply, Request, Sink};
@@ -82,7 +83,7 @@ fn ringside_writes_what_butler_sos_wrote_after_the_differences() {
             let modelled = recording.modelled(&rules, version, true);
             let modelled = modelled.map(Expected::with_differences);
             let wanted = lines(modelled.as_ref(), version);
-            let got = encoded(&recording.datagram, &rules, modelled.as_ref(), version);
+            let got = encoded(&recording.datagram, &rules, version).unwrap_or_default();
             mismatches.note(recording, version, wanted == got, || difference(&wanted, &got));
         }
     }
@@ -224,7 +225,7 @@ fn assert_as_modelled(name: &str, datagram: &Datagram, rules: &Rules, version: V
     let modelled = modelled(datagram, rules, version, vec![], true);
     let modelled = modelled.map(Expected::with_differences);
     let wanted = lines(modelled.as_ref(), version);
-    let got = encoded(datagram, rules, modelled.as_ref(), version);
+    let got = encoded(datagram, rules, version).unwrap_or_default();
     assert!(
         wanted == got,
         "{name}, {version:?}: {:?}\n{}",
@@ -343,14 +344,14 @@ fn parsed(stats: &serde_json::Value, listener: Listener) -> u64 {
     number(stats, &format!("/listeners/{}/parsed", listener.name()))
 }
 
-/// Nothing is dropped, and what is no event is rejected for its reason.
+/// Nothing is dropped, and what is no event, or not wanted, is rejected for its reason.
 fn assert_rejects(recordings: &[Recording], stats: &serde_json::Value) {
     let rules = rules(Version::V1);
     for listener in Listener::ALL {
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         for recording in recordings.iter().filter(|r| r.datagram.listener == listener) {
-            if let Err(error) = outcome(recording, &rules) {
-                *rejected.entry(RejectReason::from(error).name()).or_default() += 1;
+            if let Err(reason) = outcome(recording, &rules) {
+                *rejected.entry(reason.name()).or_default() += 1;
             }
         }
         let listener = &stats["listeners"][listener.name()];
@@ -404,18 +405,18 @@ fn marked(line: &Line) -> Option<usize> {
 }
 
 #[test]
-fn what_is_no_event_is_rejected_for_its_reason() {
+fn what_is_no_event_or_not_wanted_is_rejected_for_its_reason() {
     let rules = rules(Version::V1);
     for recording in Recording::all() {
-        let Datagram { listener, payload } = &recording.datagram;
         let mut scratch = Vec::new();
-        let got = parse(*listener, payload, &mut scratch).map(|event| event.kind());
+        let got = judged(&recording.datagram, Version::V1, &mut scratch);
+        let got = got.map(|(event, _)| event.kind());
         assert_eq!(got, outcome(&recording, &rules), "{}", recording.id);
     }
 }
 
-/// The kind of a recorded event, or why it is none.
-fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, ParseError> {
+/// The kind of a recorded event, or why it is rejected.
+fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, RejectReason> {
     let payload = &recording.datagram.payload;
     let expected = recording
         .modelled(rules, Version::V1, true)
@@ -423,12 +424,34 @@ fn outcome(recording: &Recording, rules: &Rules) -> Result<Kind, ParseError> {
         .filter(|expected| !expected.judged.contains(&Loss::UnknownType));
     let first = payload.split(|byte| *byte == b';').next().unwrap_or_default();
     match expected {
-        Some(expected) => Ok(expected.event.kind),
-        None if payload.is_empty() => Err(ParseError::Empty),
+        Some(expected) => match expected.judged.first() {
+            None => Ok(expected.event.kind),
+            Some(Loss::ExcludedUser) => Err(RejectReason::ExcludedUser),
+            Some(Loss::Filtered) => Err(RejectReason::Filter),
+            Some(Loss::Dropped) => Err(RejectReason::CategoryDrop),
+            Some(other) => panic!("{}: {other:?} is no judgement", recording.id),
+        },
+        None if payload.is_empty() => Err(ParseError::Empty.into()),
         // What UTF-16 looks like.
-        None if first.contains(&0) => Err(ParseError::Malformed),
-        None => Err(ParseError::UnknownType),
+        None if first.contains(&0) => Err(ParseError::Malformed.into()),
+        None => Err(ParseError::UnknownType.into()),
     }
+}
+
+/// What decides, per version.
+static JUDGES: LazyLock<[Judge; 3]> = LazyLock::new(|| Version::ALL.map(Judge::new));
+
+/// What Ringside reads from a datagram and decides about it.
+fn judged<'a>(
+    datagram: &'a Datagram,
+    version: Version,
+    scratch: &'a mut Vec<u8>,
+) -> Result<(Event<'a>, Option<Categories<'static>>), RejectReason> {
+    let Judge { rules, names } = &JUDGES[version as usize];
+    let event = parse(datagram.listener, &datagram.payload, scratch)?;
+    let name = event.uuid(Column::AppId).and_then(|app| names.get(&app));
+    let categories = rules.judge(&event, name.map(String::as_str))?;
+    Ok((event, categories))
 }
 
 /// The lines that are expected: one or none.
@@ -440,14 +463,12 @@ fn lines(expected: Option<&Expected<'_>>, version: Version) -> Vec<Line> {
     expected.into_iter().flat_map(Expected::points).map(|point| Line::of(point, version)).collect()
 }
 
-/// The lines that Ringside's parser and encoder make of a datagram. What the user agent says, and
-/// the categories, are those that are expected.
+/// The lines that Ringside's parser, rules and encoder make of a datagram.
 fn encoded(
     datagram: &Datagram,
     rules: &Rules,
-    expected: Option<&Expected<'_>>,
     version: Version,
-) -> Vec<Line> {
+) -> Result<Vec<Line>, RejectReason> {
     let mut encoder = Encoder::new(&EncoderSettings {
         version: match version {
             Version::V1 => InfluxVersion::V1,
@@ -461,19 +482,10 @@ fn encoded(
         kinds: [true; Kind::COUNT],
     });
     let mut scratch = Vec::new();
-    let Ok(event) = parse(datagram.listener, &datagram.payload, &mut scratch) else {
-        return Vec::new();
-    };
-    let app_names: AppNames = rules
-        .apps()
-        .iter()
-        .map(|app| (Uuid::parse_str(&app.id).expect("a UUID"), app.name.clone()))
-        .collect();
-    let user_agent = expected.and_then(user_agent);
-    let categories: Option<Vec<Category>> = expected.and_then(categories);
-    let categories: Option<Vec<&Category>> = categories.as_ref().map(|all| all.iter().collect());
+    let (event, categories) = judged(datagram, version, &mut scratch)?;
+    let user_agent = event.user_agent().and_then(UserAgent::parse);
     let enriched = Enriched {
-        app_name: app_name(&event, &app_names),
+        app_name: app_name(&event, version),
         user_agent: user_agent.as_ref(),
         categories: categories.as_deref(),
         ..Enriched::plain(&event, 1_700_000_000_000_000_000)
@@ -482,40 +494,20 @@ fn encoded(
     encoder.encode(&enriched, &mut out);
     let text = std::str::from_utf8(&out).expect("lines are UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1, "one event is one line: {text}");
-    Line::read_all(text, version).into_iter().map(|(_, line)| line).collect()
+    Ok(Line::read_all(text, version).into_iter().map(|(_, line)| line).collect())
 }
 
 /// The name of the app that an event is about, as [`Enriched`] wants it.
-fn app_name<'a>(event: &ringside::event::Event<'_>, names: &'a AppNames) -> Option<&'a str> {
-    match (event.context_app_id(), event.kind(), event.field(Column::AppId)) {
-        (Some(app), _, _) => Some(names.get(&app).unwrap_or(UNKNOWN_APP)),
-        (None, Kind::QixPerf, Some(Field::Uuid(Some(app)))) => names.get(&app),
-        _ => None,
-    }
-}
-
-/// The user agent whose tags are expected.
-fn user_agent(expected: &Expected<'_>) -> Option<UserAgent> {
-    let tags = &expected.extras.user_agent;
-    let part = |name| {
-        let tag = tags.iter().find(|(known, _)| known == name);
-        tag.map(|(_, value)| value.as_str().into()).unwrap_or_default()
+fn app_name(event: &Event<'_>, version: Version) -> Option<&'static str> {
+    let Judge { rules, names } = &JUDGES[version as usize];
+    let known = |app: &Uuid| names.get(app).map(String::as_str);
+    let name = match event.kind() {
+        Kind::ProxySession | Kind::ProxyConnection => {
+            event.context_app_id().map(|app| known(&app).unwrap_or(UNKNOWN_APP))
+        }
+        _ => event.uuid(Column::AppId).and_then(|app| known(&app)),
     };
-    (!tags.is_empty()).then(|| UserAgent {
-        browser_name: part("uaBrowserName"),
-        browser_major_version: part("uaBrowserMajorVersion"),
-        os_name: part("uaOsName"),
-        os_version: part("uaOsVersion"),
-        ..UserAgent::default()
-    })
-}
-
-/// The categories that are expected.
-fn categories(expected: &Expected<'_>) -> Option<Vec<Category>> {
-    let categories = expected.extras.categories.as_ref()?;
-    let category =
-        |(name, value): &(String, String)| Category { name: name.clone(), value: value.clone() };
-    Some(categories.iter().map(category).collect())
+    rules.written_app_name(event, name)
 }
 
 /// What differs, member by member.

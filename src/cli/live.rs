@@ -89,6 +89,13 @@ impl Live {
             }
         };
         let adopted = adopt(&self.config, &loaded.config);
+        let rules = match settings::compiled(&adopted) {
+            Ok(rules) => rules,
+            Err(error) => {
+                tracing::error!("SIGHUP: the configuration in force stays: {error}");
+                return;
+            }
+        };
         logging::set_level(origin.level.unwrap_or(settings::level(&adopted)));
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -104,7 +111,7 @@ impl Live {
             );
         }
         self.config = adopted;
-        self.rules.store(Arc::new(settings::rules(&self.config)));
+        self.rules.store(Arc::new(rules));
         self.limit();
         self.renew_sources();
         tracing::info!("SIGHUP: the configuration was read again");

@@ -1,5 +1,7 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
+mod rules;
+
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ use crate::heartbeat::{Heartbeat, HeartbeatError};
 use crate::observe::http::{BindSettings, Part, Token};
 use crate::observe::logging::Level;
 use crate::receive::{self, BackendChoice, ListenerSettings};
-use crate::rules::{EnabledKinds, Rules};
+use crate::rules::{Rules, RulesError};
 use crate::schedule::UnknownSchedule;
 use crate::shard;
 
@@ -65,6 +67,9 @@ pub(super) enum SettingsError {
     /// The MQTT broker cannot be talked to with these settings.
     #[error(transparent)]
     Mqtt(#[from] MqttError),
+    /// The rules cannot be compiled.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 impl SettingsError {
@@ -76,7 +81,8 @@ impl SettingsError {
             | Self::Heartbeat(_)
             | Self::Schedule(..)
             | Self::Influx(_)
-            | Self::Mqtt(_) => EXIT_USAGE,
+            | Self::Mqtt(_)
+            | Self::Rules(_) => EXIT_USAGE,
         }
     }
 }
@@ -104,7 +110,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 batch_events: config.influxdb_config.max_batch_size,
                 turn_leases: turn_leases(config),
             },
-            rules: Arc::new(ArcSwap::from_pointee(rules(config))),
+            rules: Arc::new(ArcSwap::from_pointee(compiled(config)?)),
             app_names: Arc::default(),
             destinations: destinations(config)?,
             in_flight: config.ringside.deliver.in_flight.into(),
@@ -189,22 +195,8 @@ fn listener(
 }
 
 /// Which events are wanted.
-pub(super) fn rules(config: &Config) -> Rules {
-    Rules::accepting(enabled(config))
-}
-
-fn enabled(config: &Config) -> EnabledKinds {
-    let source = &config.log_events.source;
-    EnabledKinds(Kind::ALL.map(|kind| match kind {
-        Kind::ProxySession | Kind::ProxyConnection => config.user_events.enable,
-        Kind::Engine => source.engine.enable,
-        Kind::Proxy => source.proxy.enable,
-        Kind::Repository => source.repository.enable,
-        Kind::Scheduler => source.scheduler.enable,
-        Kind::QixPerf => {
-            source.qix_perf.enable && config.log_events.engine_performance_monitor.enable
-        }
-    }))
+pub(super) fn compiled(config: &Config) -> Result<Rules, RulesError> {
+    Rules::compile(&rules::of(config))
 }
 
 fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsError> {

@@ -17,7 +17,7 @@ section! {
         /// Which services' events are accepted.
         source: Sources = Sources::default();
         /// Categories, by what a message says.
-        categorise: Categorise = off(), later;
+        categorise: Categorise = off();
         /// Performance events of the engine.
         engine_performance_monitor: EnginePerformanceMonitor = off();
         /// To MQTT.
@@ -162,7 +162,7 @@ section! {
         /// Delivers the events; without it they are counted only.
         enable: bool = false;
         /// Adds the name of the app to the events that have its id only.
-        app_name_lookup: Toggle<false> = off(), later;
+        app_name_lookup: Toggle<false> = off();
         /// Events that the filter rejects.
         track_rejected_events: RejectedEvents = off(), later;
         /// Which events are wanted.

@@ -10,9 +10,9 @@ section! {
     /// The two filters. A file may write `[]` for either (difference 31).
     pub struct MonitorFilter {
         /// The same for all apps.
-        all_apps: AllApps = AllApps::default(), later;
+        all_apps: AllApps = AllApps::default();
         /// Each app its own.
-        app_specific: AppSpecific = AppSpecific::default(), later;
+        app_specific: AppSpecific = AppSpecific::default();
     }
 }
 
@@ -54,7 +54,7 @@ section! {
     }
 }
 
-/// GUIDs are compared as text, so a wrong one would never match, in silence.
+/// A wrong one would never match, in silence.
 const APP_ID: Rule<str> = Rule {
     allows: |text| uuid::Uuid::try_parse(text).is_ok(),
     otherwise: "is not the id of an app",
@@ -62,11 +62,11 @@ const APP_ID: Rule<str> = Rule {
 };
 
 section! {
-    /// An app, by id, by name, or by both.
+    /// An app, by id, by name, or by both, which then both have to match. `{}` is any app.
     pub struct AppSelector {
         /// Id of the app.
         app_id: Option<String> = None => IfGiven(APP_ID);
-        /// Name of the app; needs `appNameLookup`.
+        /// Name of the app, case included; needs `appNames`.
         app_name: Option<String> = None;
     }
 }

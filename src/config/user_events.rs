@@ -12,7 +12,7 @@ section! {
         /// Receives user events.
         enable: bool = false;
         /// Users whose events are not wanted.
-        exclude_user: Vec<ExcludedUser> = Vec::new(), later;
+        exclude_user: Vec<ExcludedUser> = Vec::new();
         /// The listener.
         udp_server_config: UserUdpServer = UserUdpServer::default();
         /// Tags of the events at every destination.

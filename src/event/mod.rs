@@ -192,8 +192,13 @@ pub struct Event<'a> {
     activity_is_user: bool,
     /// The whole message of a user event; empty for others.
     user_message: &'a str,
+    /// Columns whose value is not the text that stands in the datagram, one bit each.
+    altered: u32,
+    payload: &'a [u8],
     fields: [Field<'a>; COLUMNS_MAX],
 }
+
+const _: () = assert!(COLUMNS_MAX <= u32::BITS as usize, "one bit for each column");
 
 impl<'a> Event<'a> {
     /// What sent it.
@@ -245,6 +250,28 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn field(&self, column: Column) -> Option<Field<'a>> {
         self.kind.layout().position(column).map(|index| self.fields[index])
+    }
+
+    /// What stands in the datagram for a column: neither checked nor cleaned nor cut. Empty when the
+    /// field is missing, and when this kind has no such column.
+    ///
+    /// Text that passed as it was is not looked for again; else the datagram is split once more.
+    #[must_use]
+    pub fn raw(&self, column: Column) -> &'a [u8] {
+        let layout = self.kind.layout();
+        let Some(index) = layout.position(column) else { return &[] };
+        match self.fields[index] {
+            Field::Text(text) if self.altered & (1 << index) == 0 => text.as_bytes(),
+            _ => self.raw_again(index),
+        }
+    }
+
+    #[cold]
+    fn raw_again(&self, index: usize) -> &'a [u8] {
+        let layout = self.kind.layout();
+        let mut ends = Ends::find(self.payload);
+        Reading::choose(layout, self.payload, &ends).apply(layout, self.payload, &mut ends);
+        ends.bytes(self.payload, index)
     }
 
     /// `DIRECTORY\id` when both are known, for every kind of event; else, for scheduler events, the
@@ -303,11 +330,20 @@ impl<'a> Event<'a> {
         }
         for (index, (field, spec)) in self.fields.iter_mut().zip(columns).enumerate() {
             match spec.check {
-                Check::Source => *field = Field::Text(self.kind.name()),
-                Check::Text => *field = Field::Text(text::field(line.text(index), spec.limit)),
+                Check::Source => {
+                    *field = Field::Text(self.kind.name());
+                    self.altered |= 1 << index;
+                }
+                Check::Text => {
+                    let whole = line.text(index);
+                    let text = text::field(whole, spec.limit);
+                    *field = Field::Text(text);
+                    self.altered |= u32::from(text.len() != whole.len()) << index;
+                }
                 Check::Time => {
                     let is_time = time::is_valid(line.raw(index));
                     *field = Field::Text(if is_time { line.text(index) } else { "" });
+                    self.altered |= u32::from(!is_time) << index;
                 }
                 Check::Uuid => *field = Field::Uuid(uuid_of(line.raw(index))),
                 Check::Int { min, fallback } => {
@@ -339,6 +375,7 @@ impl<'a> Event<'a> {
     fn set_text(&mut self, column: Column, text: &'a str) {
         if let Some(index) = self.kind.layout().position(column) {
             self.fields[index] = Field::Text(text);
+            self.altered |= 1 << index;
         }
     }
 }
@@ -399,6 +436,8 @@ pub fn parse<'a>(
         },
         activity_is_user: !is_without_user(kind, payload, &ends),
         user_message: "",
+        altered: 0,
+        payload,
         fields: [Field::Text(""); COLUMNS_MAX],
     };
     if let Some(text) = text::as_is(payload) {
@@ -406,6 +445,7 @@ pub fn parse<'a>(
     } else {
         let (text, invalid_utf8) = text::clean(payload, scratch);
         event.flags.invalid_utf8 = invalid_utf8;
+        event.altered = u32::MAX;
         // Nothing that was removed or replaced is a separator, so the same reading fits.
         let mut clean_ends = Ends::find(text.as_bytes());
         reading.apply(layout, text.as_bytes(), &mut clean_ends);

@@ -492,3 +492,36 @@ fn the_user_agent_is_what_follows_its_first_mark() {
     with("/qseow-proxy-session/;UserAgent: b", |event| assert_eq!(event.user_agent(), None));
     with(ENGINE.replace(";WARN;", ";UserAgent: b;"), |event| assert_eq!(event.user_agent(), None));
 }
+
+#[test]
+fn raw_is_what_stands_in_the_datagram() {
+    fn raw(payload: impl AsRef<[u8]>, column: Column) -> Vec<u8> {
+        with(payload, |event| event.raw(column).to_vec())
+    }
+    for column in [Column::Method, Column::ObjectId, Column::ObjectType] {
+        let clean = with(PERF, |event| event.text(column).as_bytes().to_vec());
+        assert_eq!(raw(PERF, column), clean, "{column:?}");
+    }
+    let perf = |object_type: &str| PERF.replace("barchart", object_type);
+    let long = "ö".repeat(101);
+    for object_type in ["", "(null)", "bar\u{1}chart", &long] {
+        assert_eq!(raw(perf(object_type), Column::ObjectType), object_type.as_bytes());
+    }
+    assert_eq!(raw(perf("\u{1}"), Column::Method), b"GenericObject::GetLayout");
+    let invalid = [perf("").as_bytes(), b"\xFF"].concat();
+    assert_eq!(raw(invalid, Column::ObjectType), b"\xFF");
+    // What is no text, or did not pass its check.
+    assert_eq!(raw(PERF, Column::Source), b"/qseow-qix-perf/");
+    assert_eq!(raw(PERF, Column::RequestId), b"7");
+    assert_eq!(raw(PERF.replace(APP, "no UUID"), Column::AppId), b"no UUID");
+    assert_eq!(raw(PROXY.replace("20211109T", "2021T"), Column::TsIso), b"2021T153726.028+0200");
+    // Missing, unknown to the kind, surplus, settled from another column.
+    assert_eq!(raw("/qseow-qix-perf/;14", Column::ObjectType), b"");
+    assert_eq!(raw(PROXY, Column::ObjectType), b"");
+    let surplus = ENGINE.replace("MESSAGE", "a;(null)");
+    assert_eq!(raw(&surplus, Column::Message), b"a;(null)");
+    assert_eq!(raw(surplus.replace("a;", "\u{1};"), Column::Message), b"\x01;(null)");
+    let whole = SCHEDULER.replace("LAB;goran;FULL", ";;LAB\\goran");
+    assert_eq!(raw(&whole, Column::UserDirectory), b"");
+    assert_eq!(raw(&whole, Column::UserFull), b"LAB\\goran");
+}

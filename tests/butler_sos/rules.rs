@@ -50,11 +50,6 @@ impl Rules {
         pairs(&self.root[section]["tags"])
     }
 
-    /// The apps that the repository service knows.
-    pub fn apps(&self) -> &[App] {
-        &self.apps
-    }
-
     fn app_name(&self, id: &str) -> Option<&str> {
         // Compared as it is written, upper and lower case.
         self.apps.iter().find(|app| app.id == id).map(|app| app.name.as_str())
@@ -98,8 +93,8 @@ impl Rules {
         let filter = &self.root["logEvents"]["enginePerformanceMonitor"]["monitorFilter"];
         let name = self.app_name(event.raw("app_id"));
         let is_app = |entry: &Yaml| {
-            entry["appId"].as_str() == Some(event.raw("app_id"))
-                || entry["appName"].as_str().is_some_and(|wanted| name == Some(wanted))
+            entry["appId"].as_str().is_none_or(|wanted| event.raw("app_id") == wanted)
+                && entry["appName"].as_str().is_none_or(|wanted| name == Some(wanted))
         };
         let accepts = |section: &Yaml| {
             chosen(&section["objectType"], "ObjectTypes", event.raw("object_type"))
@@ -119,27 +114,21 @@ impl Rules {
 
     /// Whether a category rule wants to look into the message.
     fn looks_for_a_message(&self, event: &Event) -> bool {
-        list(&self.root["logEvents"]["categorise"]["rules"]).iter().any(|rule| is_for(rule, event))
+        list(&self.root["logEvents"]["categorise"]["rules"])
+            .iter()
+            .any(|rule| is_at_level(rule, event))
     }
 
     /// The categories of a log event. What has no message has an empty one.
     pub fn categorise(&self, event: &Event) -> Vec<(String, String)> {
         let section = &self.root["logEvents"]["categorise"];
-        let message = narrow(&event.text("message"));
         let mut found: Vec<(String, String)> = Vec::new();
         let mut matched = false;
         for rule in list(&section["rules"]) {
-            if !is_for(rule, event) {
+            if !is_at_level(rule, event) {
                 continue;
             }
-            if !list(&rule["filter"]).iter().any(|filter| {
-                let value = string(&filter["value"]);
-                match string(&filter["type"]) {
-                    "sw" => message.starts_with(value),
-                    "ew" => message.ends_with(value),
-                    _ => message.contains(value),
-                }
-            }) {
+            if !is_about_message(rule, event) {
                 continue;
             }
             if string(&rule["action"]) == "drop" {
@@ -153,16 +142,45 @@ impl Rules {
             }
         }
         if !matched && section["ruleDefault"]["enable"] == Yaml::Bool(true) {
-            found = pairs(&section["ruleDefault"]["category"]);
+            found = self.default_categories();
         }
         found
     }
+
+    /// The categories of events that no rule matched.
+    pub fn default_categories(&self) -> Vec<(String, String)> {
+        pairs(&self.root["logEvents"]["categorise"]["ruleDefault"]["category"])
+    }
+
+    /// Whether a rule that matches the event has the action `drop`.
+    pub fn drops(&self, event: &Event) -> bool {
+        event.kind.listener() == Listener::LogEvents
+            && event.kind != Kind::QixPerf
+            && list(&self.root["logEvents"]["categorise"]["rules"]).iter().any(|rule| {
+                string(&rule["action"]) == "drop"
+                    && is_at_level(rule, event)
+                    && is_about_message(rule, event)
+            })
+    }
 }
 
-/// Whether a category rule is about the level of an event.
-fn is_for(rule: &Yaml, event: &Event) -> bool {
+/// Whether a category rule applies to the event's level.
+fn is_at_level(rule: &Yaml, event: &Event) -> bool {
     let level = narrow(&event.text("level")).to_lowercase();
     list(&rule["logLevel"]).iter().any(|l| string(l).to_lowercase() == level)
+}
+
+/// Whether one of a category rule's texts is in the event's message.
+fn is_about_message(rule: &Yaml, event: &Event) -> bool {
+    let message = narrow(&event.text("message"));
+    list(&rule["filter"]).iter().any(|filter| {
+        let value = string(&filter["value"]);
+        match string(&filter["type"]) {
+            "sw" => message.starts_with(value),
+            "ew" => message.ends_with(value),
+            _ => message.contains(value),
+        }
+    })
 }
 
 /// Whether `text` is among those that a section of the monitor filter asks for.

@@ -47,6 +47,8 @@ pub enum Loss {
     Filtered,
     /// A category rule looked for a message.
     NoMessage,
+    /// A category rule drops the event. Butler SOS never does.
+    Dropped,
 }
 
 /// What a point holds besides the datagram's own columns.

@@ -6,7 +6,7 @@
 //! Differences in reading change the event and have it written anew, as Butler SOS would write it;
 //! differences in writing change the point.
 
-mod pending;
+mod judging;
 mod reading;
 mod surplus;
 mod writing;
@@ -16,19 +16,20 @@ use crate::butler_sos::{Datagram, Event, Extras, Loss, Point, Rules, Verdict, Ve
 /// One difference.
 pub type Difference = fn(&mut Expected<'_>);
 
-/// All of them, in the order in which they apply: first what is read, then what is written.
+/// All of them, in the order in which they apply: first what is read, then what is
+/// decided, then what is written.
 pub const DIFFERENCES: &[(&str, Difference)] = &[
     ("1 separators in the message", reading::difference_01_separators_in_the_message),
     ("2 missing columns are empty", reading::difference_02_missing_columns_are_empty),
     ("18 null is empty", reading::difference_18_null_is_empty),
     ("19 cut in characters", reading::difference_19_cut_in_characters),
+    ("24 user agent of the whole message", reading::difference_24_user_agent_of_the_whole_message),
     ("3 forms of time", reading::difference_03_forms_of_time),
     ("28 app id in the context", reading::difference_28_app_id_in_the_context),
     ("4 upper-case UUIDs", reading::difference_04_upper_case_uuids),
     ("27 type is matched whole", reading::difference_27_type_is_matched_whole),
-    ("pending: excluded users", pending::excluded_users),
-    ("pending: monitor filters", pending::monitor_filters),
-    ("7 categories of performance events", writing::difference_07_categories_of_performance_events),
+    ("5 drop drops", judging::difference_05_drop_drops),
+    ("7 categories of performance events", judging::difference_07_categories_of_performance_events),
     ("25 raw_event is the event in JSON", writing::difference_25_raw_event_is_the_event_in_json),
     ("6 numbers that are none", writing::difference_06_numbers_that_are_none),
     ("26 numbers too large", writing::difference_26_numbers_too_large),

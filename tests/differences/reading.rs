@@ -1,5 +1,6 @@
 //! Differences in what is read from a datagram.
 
+use ringside::enrich::UserAgent;
 use ringside::event::Listener;
 
 use super::{Expected, surplus};
@@ -92,6 +93,31 @@ pub fn difference_19_cut_in_characters(expected: &mut Expected<'_>) {
     });
 }
 
+/// Butler SOS reads the user agent from the message after it was cut. Here it is read from the whole
+/// message. What Bowser says about the recorded user agents is compared in `tests/user_agents.rs`; of
+/// messages that were cut, or of which nothing was recorded, nobody knows what it would say.
+pub fn difference_24_user_agent_of_the_whole_message(expected: &mut Expected<'_>) {
+    if expected.datagram.listener != Listener::UserEvents {
+        return;
+    }
+    let whole = narrow(&sanitise(&wide(expected.event.raw("message")), usize::MAX));
+    let is_cut = expected.event.text("message") != wide(&whole);
+    if is_cut || expected.extras.user_agent.is_empty() {
+        let agent = whole.split("UserAgent:").nth(1).and_then(UserAgent::parse);
+        let agent = agent.unwrap_or_default();
+        let parts = [
+            ("uaBrowserName", agent.browser_name),
+            ("uaBrowserMajorVersion", agent.browser_major_version),
+            ("uaOsName", agent.os_name),
+            ("uaOsVersion", agent.os_version),
+        ];
+        let known = parts.into_iter().filter(|(_, value)| !value.is_empty());
+        expected.extras.user_agent =
+            known.map(|(name, value)| (name.to_owned(), value.into())).collect();
+        expected.write();
+    }
+}
+
 /// Butler SOS takes some forms of time in some columns, with positive offsets only, and does not
 /// look into the calendar. Here every form of the payload reference is taken in every column that is
 /// a time, and the time has to exist.
@@ -116,12 +142,20 @@ pub fn difference_28_app_id_in_the_context(expected: &mut Expected<'_>) {
     }
 }
 
-/// Butler SOS blanks UUIDs in upper case, or keeps the case. Here they become lower case.
+/// Butler SOS blanks UUIDs in upper case, or keeps the case. Here they become lower case, also where
+/// the monitor filters look at an app's id.
 pub fn difference_04_upper_case_uuids(expected: &mut Expected<'_>) {
     let app = wide(&narrow(&expected.event.app).to_ascii_lowercase());
     if app != expected.event.app {
         expected.event.app = app;
         expected.judge();
+    }
+    for column in expected.event.columns.iter_mut().filter(|column| column.take == Take::Uuid) {
+        if let Some(raw) = &mut column.raw
+            && is_lower_uuid(&raw.to_ascii_lowercase())
+        {
+            raw.make_ascii_lowercase();
+        }
     }
     change_columns(expected, |take, raw| {
         let lower = raw.unwrap_or_default().to_ascii_lowercase();

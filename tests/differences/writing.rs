@@ -3,16 +3,6 @@
 use super::Expected;
 use crate::butler_sos::{Field, Loss, Text, Value, Version, narrow, wide, write};
 
-/// A category rule at a performance event's level makes Butler SOS stumble over the message that
-/// such an event does not have. Here the message is empty to the rules.
-pub fn difference_07_categories_of_performance_events(expected: &mut Expected<'_>) {
-    if expected.judged.contains(&Loss::NoMessage) {
-        expected.judged.retain(|loss| *loss != Loss::NoMessage);
-        expected.extras.categories = Some(expected.rules.categorise(&expected.event));
-        expected.write();
-    }
-}
-
 /// Butler SOS has the tags of its MQTT messages in `raw_event`, and for version 1 a backslash before
 /// the first `\'` of every string, which is not valid JSON any more. Here neither is.
 pub fn difference_25_raw_event_is_the_event_in_json(expected: &mut Expected<'_>) {

@@ -1,5 +1,6 @@
 //! What Butler SOS really wrote, datagram by datagram.
 
+pub mod judging;
 pub mod unrecorded;
 
 use std::fs;
@@ -132,8 +133,12 @@ pub fn modelled<'a>(
 
 /// The configuration that was recorded with, and the apps that were known.
 pub fn rules(version: Version) -> Rules {
-    let apps: Vec<App> = serde_json::from_str(include_str!("../oracle/apps.json")).expect("JSON");
-    Rules::new(config(version), apps)
+    Rules::new(config(version), apps())
+}
+
+/// The apps that were known.
+fn apps() -> Vec<App> {
+    serde_json::from_str(include_str!("../oracle/apps.json")).expect("JSON")
 }
 
 /// The configuration file of a version.

@@ -3,8 +3,8 @@
 // Each test binary uses the part that it needs.
 #![allow(dead_code)]
 
-pub mod qrs;
 pub mod mosquitto;
+pub mod qrs;
 pub mod sink;
 
 use std::fmt::Write as _;

@@ -25,7 +25,7 @@
 
 use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
-use crate::deliver::json::{self, JsonText, UUID_LENGTH};
+use crate::deliver::json::{self, JsonText, UUID_LENGTH, string};
 use crate::deliver::line::{Escape, Line};
 use crate::enrich::{Enriched, UserAgent};
 use crate::event::{Column, Event, Field, Kind, Listener};
