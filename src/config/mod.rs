@@ -111,7 +111,7 @@ section! {
         /// MQTT.
         mqtt_config: MqttConfig = off(), later;
         /// New Relic.
-        new_relic: NewRelic = off(), later;
+        new_relic: NewRelic = off();
         /// Credentials for services on the internet.
         third_party_tools_credentials: ThirdPartyToolsCredentials = ThirdPartyToolsCredentials::default();
         /// Certificate for Sense's own APIs.
