@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 
 use super::settings::{self, Settings};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use crate::config::{self, Config};
+use crate::config::{self, Config, NewRelicAccount, Overrides};
 use crate::engine::{Drained, Engine};
 use crate::event::Listener;
 use crate::observe::ledger::Snapshot;
 use crate::observe::logging::{self, Level};
 use crate::observe::{http, stats::State};
+use crate::secret::Secret;
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
 #[derive(Args, Clone, Debug, Default)]
@@ -27,13 +28,13 @@ pub struct RunArgs {
     /// error, warn, info, verbose, debug or silly; overrides the file
     #[arg(short = 'l', long = "loglevel", value_name = "LEVEL")]
     pub loglevel: Option<Level>,
-    /// Accepted for Butler SOS's sake: New Relic account names
+    /// New Relic account names, which replace the accounts of the file
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub new_relic_account_name: Vec<String>,
-    /// Accepted for Butler SOS's sake: New Relic insert API keys
+    /// New Relic insert API keys, one for each account name
     #[arg(long, value_name = "KEY", num_args = 1..)]
-    pub new_relic_api_key: Vec<String>,
-    /// Accepted for Butler SOS's sake: New Relic account ids
+    pub new_relic_api_key: Vec<Secret>,
+    /// New Relic account ids, one for each account name
     #[arg(long, value_name = "ID", num_args = 1..)]
     pub new_relic_account_id: Vec<String>,
     /// Accepted for Butler SOS's sake; the file is always verified
@@ -45,19 +46,15 @@ pub struct RunArgs {
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
     let Ok(config) = load(args) else { return EXIT_USAGE };
-    let accounts =
-        [&args.new_relic_account_name, &args.new_relic_api_key, &args.new_relic_account_id];
-    if accounts.iter().any(|values| !values.is_empty()) {
-        tracing::warn!("--new-relic-…: accepted, but without effect in this version");
-    }
     run_config(&config, None, |_| ())
 }
 
 /// The file's settings, or the embedded default; problems are printed.
 fn load(args: &RunArgs) -> Result<Config, ()> {
+    let new_relic_accounts = accounts(args).map_err(logging::say)?;
     let (config, warnings) = match &args.configfile {
         None => (config::embedded_default(), Vec::new()),
-        Some(path) => match config::load(path) {
+        Some(path) => match config::load_with(path, Overrides { new_relic_accounts }) {
             Ok(loaded) => (loaded.config, loaded.warnings),
             Err(error) => {
                 logging::say(error);
@@ -70,6 +67,34 @@ fn load(args: &RunArgs) -> Result<Config, ()> {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// The accounts of New Relic on the command line: the first name goes with the first key and the
+/// first id, and so on.
+fn accounts(args: &RunArgs) -> Result<Vec<NewRelicAccount>, String> {
+    let (names, keys) = (&args.new_relic_account_name, &args.new_relic_api_key);
+    let ids = &args.new_relic_account_id;
+    if names.len() != keys.len() || names.len() != ids.len() {
+        return Err(format!(
+            "--new-relic-account-name, --new-relic-api-key and --new-relic-account-id have {}, {} \
+             and {} values; give each account one of each",
+            names.len(),
+            keys.len(),
+            ids.len()
+        ));
+    }
+    let empty = |text: &String| text.trim().is_empty();
+    if names.iter().chain(ids).any(empty) || keys.iter().any(Secret::is_empty) {
+        return Err("--new-relic-…: a value is empty; fill it in".to_owned());
+    }
+    let accounts = names.iter().zip(keys).zip(ids);
+    Ok(accounts
+        .map(|((name, key), id)| NewRelicAccount {
+            account_name: name.clone(),
+            insert_api_key: key.clone(),
+            account_id: id.clone(),
+        })
+        .collect())
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once

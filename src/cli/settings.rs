@@ -1,5 +1,7 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
+mod new_relic;
+
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use crate::config::{Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, 
 use crate::deliver::influxdb::encode::EncoderSettings;
 use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSettings, Target};
 use crate::deliver::ndjson::NdjsonDestination;
+use crate::deliver::new_relic::NewRelicError;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
 use crate::event::{self, Kind};
@@ -43,6 +46,9 @@ pub(super) enum SettingsError {
     /// `InfluxDB` cannot be talked to with these settings.
     #[error(transparent)]
     Influx(#[from] InfluxError),
+    /// New Relic cannot be talked to with these settings.
+    #[error(transparent)]
+    NewRelic(#[from] NewRelicError),
 }
 
 impl SettingsError {
@@ -50,7 +56,7 @@ impl SettingsError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Host { .. } => EXIT_FAILED,
-            Self::Influx(_) => EXIT_USAGE,
+            Self::Influx(_) | Self::NewRelic(_) => EXIT_USAGE,
         }
     }
 }
@@ -184,6 +190,7 @@ fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsEr
         let destination = InfluxDestination::new(series(config), influxdb_server(config))?;
         destinations.push(Box::new(destination));
     }
+    destinations.extend(new_relic::destinations(config)?);
     let ndjson = &config.ringside.ndjson;
     if ndjson.enable {
         let path = PathBuf::from(&ndjson.path);

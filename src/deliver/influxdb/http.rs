@@ -13,7 +13,10 @@ pub(super) fn client(settings: &InfluxSettings) -> Result<Http, InfluxError> {
     Http::new(Endpoint {
         https: settings.https,
         authority: authority(&settings.host, settings.port)?,
-        headers: authorization.into_iter().map(|value| (AUTHORIZATION, value)).collect::<HeaderMap>(),
+        headers: authorization
+            .into_iter()
+            .map(|value| (AUTHORIZATION, value))
+            .collect::<HeaderMap>(),
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,
     })

@@ -89,8 +89,7 @@ impl Transport for InfluxTransport {
         }
         let gzip = self.gzip && body.len() > GZIP_ABOVE;
         let text = "text/plain; charset=utf-8";
-        let payload =
-            if gzip { Payload::gzip(body.clone()) } else { Payload::plain(body.clone()) };
+        let payload = if gzip { Payload::gzip(body.clone()) } else { Payload::plain(body.clone()) };
         match self.http.request(Method::POST, &self.write_path, text, payload).await {
             Err(reason) => Outcome::Unavailable { reason, after: None },
             Ok(answer) => {

@@ -7,6 +7,9 @@
 //!
 //! Envelope: as for the other encoders, plus three hashes where users are scrambled.
 
+#[cfg(test)]
+mod tests;
+
 use super::scramble::{SCRAMBLED, scramble};
 use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
@@ -165,8 +168,9 @@ impl Plan {
                 _ => true,
             })
             .filter(|(name, _)| fixed.iter().all(|(fixed, _)| fixed != name))
-            .map(|(name, source)| {
-                Attribute { key: Literal::new(format!("\"{name}\":").as_bytes()), source: *source }
+            .map(|(name, source)| Attribute {
+                key: Literal::new(format!("\"{name}\":").as_bytes()),
+                source: *source,
             })
             .collect();
         // Quotes and the comma, and a number or a UUID or a hash where the value is no text.

@@ -40,7 +40,9 @@ pub struct Account {
 #[derive(Debug, thiserror::Error)]
 pub enum NewRelicError {
     /// The URL does not name a server.
-    #[error("newRelic.event.url: `{0}` is not a URL; use one such as https://insights-collector.newrelic.com")]
+    #[error(
+        "newRelic.event.url: `{0}` is not a URL; use one such as https://insights-collector.newrelic.com"
+    )]
     Url(String),
     /// The key cannot stand in a header.
     #[error(
