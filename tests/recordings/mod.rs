@@ -25,6 +25,17 @@ pub struct Recording {
     influx_v1_nomqtt: Vec<String>,
     influx_v2: Vec<String>,
     influx_v3: Vec<String>,
+    newrelic: Vec<Post>,
+    newrelic_scrambled: Vec<Post>,
+}
+
+/// One request to New Relic.
+#[derive(Debug, Deserialize)]
+pub struct Post {
+    /// The path, with the account's id.
+    pub path: String,
+    /// The body; its time is 0.
+    pub body: String,
 }
 
 /// One line of the file.
@@ -37,6 +48,8 @@ struct Row {
     influx_v1_nomqtt: Vec<String>,
     influx_v2: Vec<String>,
     influx_v3: Vec<String>,
+    newrelic: Vec<Post>,
+    newrelic_scrambled: Vec<Post>,
 }
 
 impl From<Row> for Recording {
@@ -54,6 +67,8 @@ impl From<Row> for Recording {
             influx_v1_nomqtt: row.influx_v1_nomqtt,
             influx_v2: row.influx_v2,
             influx_v3: row.influx_v3,
+            newrelic: row.newrelic,
+            newrelic_scrambled: row.newrelic_scrambled,
         }
     }
 }
@@ -84,6 +99,26 @@ impl Recording {
             (Version::V2, _) => &self.influx_v2,
             (Version::V3, _) => &self.influx_v3,
         }
+    }
+
+    /// What was sent to New Relic, account by account.
+    pub fn posts(&self, scrambled: bool) -> &[Post] {
+        if scrambled { &self.newrelic_scrambled } else { &self.newrelic }
+    }
+
+    /// What the model says, with the user agent that New Relic was sent: InfluxDB does not get all
+    /// user events.
+    pub fn modelled_for_new_relic<'a>(&'a self, rules: &'a Rules) -> Option<Expected<'a>> {
+        let body = self.newrelic.first().map_or("{}", |post| &post.body);
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let user_agent = USER_AGENT
+            .iter()
+            .filter_map(|name| {
+                let value = body[format!("qs_{name}")].as_str()?;
+                Some(((*name).to_owned(), value.to_owned()))
+            })
+            .collect();
+        modelled(&self.datagram, rules, Version::V1, user_agent, true)
     }
 
     /// What the model says was written; `None` when the datagram is no event.
@@ -132,9 +167,12 @@ pub fn config(version: Version) -> &'static str {
     }
 }
 
+/// What is known of a user agent.
+const USER_AGENT: [&str; 4] = ["uaBrowserName", "uaBrowserMajorVersion", "uaOsName", "uaOsVersion"];
+
 /// The tags of the user agent in a line. They are the one thing that the model does not make itself.
 fn user_agent(line: &str) -> Vec<(String, String)> {
-    ["uaBrowserName", "uaBrowserMajorVersion", "uaOsName", "uaOsVersion"]
+    USER_AGENT
         .iter()
         .filter_map(|name| {
             let start = line.find(&format!(",{name}="))? + name.len() + 2;
