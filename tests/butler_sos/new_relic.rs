@@ -40,6 +40,8 @@ impl Attributes {
         self.set("qs_origin", event.text("origin"));
         if !event.app.is_empty() {
             self.set("qs_appId", event.app.clone());
+        }
+        if !extras.app_name.is_empty() {
             self.set("qs_appName", extras.app_name.clone());
         }
         for (name, value) in &extras.user_agent {
