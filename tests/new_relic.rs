@@ -13,8 +13,7 @@ use support::{Config, DEADLINE, Ringside, number, proxy_event, send_all, user_ev
 const FIRST: &str = "/v1/accounts/1111111/events";
 const SECOND: &str = "/v1/accounts/2222222/events";
 
-const ACCOUNTS: &str = "\
-  thirdPartyToolsCredentials:
+const ACCOUNTS: &str = "  thirdPartyToolsCredentials:
     newRelic:
       - accountName: First NR account
         insertApiKey: NRKEY-1
@@ -43,7 +42,7 @@ fn file(url: &str, accounts: &[&str], credentials: &str) -> String {
         text,
         "{credentials}  newRelic:\n    enable: true\n    event:\n      url: {url}\n      header:\n        \
          - name: X-My-Header\n          value: Header value\n      attribute:\n        static:\n          \
-         - name: service\n            value: mine\n"
+         - name: service\n            value: mine\n        dynamic: { butlerSosVersion: { enable: true } }\n"
     )
     .unwrap();
     text
