@@ -42,7 +42,7 @@ fn file(url: &str, accounts: &[&str], credentials: &str) -> String {
         text,
         "{credentials}  newRelic:\n    enable: true\n    event:\n      url: {url}\n      header:\n        \
          - name: X-My-Header\n          value: Header value\n      attribute:\n        static:\n          \
-         - name: service\n            value: mine\n        dynamic: { butlerSosVersion: { enable: true } }\n"
+         - name: service\n            value: mine\n        dynamic:\n          butlerSosVersion:\n            enable: true\n"
     )
     .unwrap();
     text
