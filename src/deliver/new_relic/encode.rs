@@ -23,6 +23,9 @@ const NS_PER_MS: u64 = 1_000_000;
 /// Length of a UUID as text.
 const UUID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
+/// Quotes and the comma, and a number, a UUID or a hash where the value is no text of the event.
+const VALUE: usize = 3 + if NUMBER_ROOM > UUID_LENGTH { NUMBER_ROOM } else { UUID_LENGTH };
+
 /// What an [`Encoder`] has to know.
 #[derive(Clone, Debug, Default)]
 pub struct EncoderSettings {
@@ -173,8 +176,6 @@ impl Plan {
                 source: *source,
             })
             .collect();
-        // Quotes and the comma, and a number or a UUID or a hash where the value is no text.
-        const VALUE: usize = 3 + if NUMBER_ROOM > UUID_LENGTH { NUMBER_ROOM } else { UUID_LENGTH };
         let keys: usize = attributes.iter().map(|attribute| attribute.key.len() + VALUE).sum();
         let bound = 1 + keys + end.len();
         Self { attributes, end, scramble, bound }
