@@ -26,6 +26,8 @@ pub(super) struct Origin {
     pub(super) path: PathBuf,
     /// The level of the command line, which the file's does not override.
     pub(super) level: Option<Level>,
+    /// What the command line says instead of the file.
+    pub(super) overrides: Overrides,
 }
 
 /// The settings in force, and what has to be told when they change.
@@ -79,7 +81,7 @@ impl Live {
             tracing::warn!("SIGHUP: there is no configuration file to read again");
             return;
         };
-        let loaded = match config::load(&origin.path) {
+        let loaded = match config::load_with(&origin.path, origin.overrides.clone()) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!("SIGHUP: the configuration in force stays, for the file is wrong");

@@ -13,13 +13,14 @@ use tokio::time::MissedTickBehavior;
 use super::live::{Live, Origin};
 use super::settings::{self, Settings};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use crate::config::{self, Config};
+use crate::config::{self, Config, NewRelicAccount, Overrides};
 use crate::engine::{Drained, Engine};
 use crate::event::Listener;
 use crate::observe::ledger::Snapshot;
 use crate::observe::logging::{self, Level, LogFiles};
 use crate::observe::{http, stats::State};
 use crate::receive::{Handle, Notice, PressureWatch};
+use crate::secret::Secret;
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
 #[derive(Args, Clone, Debug, Default)]
@@ -30,13 +31,13 @@ pub struct RunArgs {
     /// error, warn, info, verbose, debug or silly; overrides the file
     #[arg(short = 'l', long = "loglevel", value_name = "LEVEL")]
     pub loglevel: Option<Level>,
-    /// Accepted for Butler SOS's sake: New Relic account names
+    /// New Relic account names, which replace the accounts of the file
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub new_relic_account_name: Vec<String>,
-    /// Accepted for Butler SOS's sake: New Relic insert API keys
+    /// New Relic insert API keys, one for each account name
     #[arg(long, value_name = "KEY", num_args = 1..)]
-    pub new_relic_api_key: Vec<String>,
-    /// Accepted for Butler SOS's sake: New Relic account ids
+    pub new_relic_api_key: Vec<Secret>,
+    /// New Relic account ids, one for each account name
     #[arg(long, value_name = "ID", num_args = 1..)]
     pub new_relic_account_id: Vec<String>,
     /// Accepted for Butler SOS's sake; the file is always verified
@@ -48,22 +49,17 @@ pub struct RunArgs {
 #[must_use]
 pub fn run(args: &RunArgs) -> u8 {
     // The files are closed last: the drain has something to say.
-    let Ok((config, _log_files)) = load(args) else { return EXIT_USAGE };
-    let accounts =
-        [&args.new_relic_account_name, &args.new_relic_api_key, &args.new_relic_account_id];
-    if accounts.iter().any(|values| !values.is_empty()) {
-        tracing::warn!("--new-relic-…: accepted, but without effect in this version");
-    }
-    let origin = args.configfile.clone().map(|path| Origin { path, level: args.loglevel });
+    let Ok((config, origin, _log_files)) = load(args) else { return EXIT_USAGE };
     run_config(&config, origin, None, |_| ())
 }
 
-/// The file's settings, or the embedded default, and the log files if it asks for them; problems are
-/// printed.
-fn load(args: &RunArgs) -> Result<(Config, Option<LogFiles>), ()> {
+/// The file's settings, or the embedded default, where they came from, and the log files if they ask
+/// for them; problems are printed.
+fn load(args: &RunArgs) -> Result<(Config, Option<Origin>, Option<LogFiles>), ()> {
+    let overrides = Overrides { new_relic_accounts: accounts(args).map_err(logging::say)? };
     let (config, warnings) = match &args.configfile {
         None => (config::embedded_default(), Vec::new()),
-        Some(path) => match config::load(path) {
+        Some(path) => match config::load_with(path, overrides.clone()) {
             Ok(loaded) => (loaded.config, loaded.warnings),
             Err(error) => {
                 logging::say(error);
@@ -77,7 +73,37 @@ fn load(args: &RunArgs) -> Result<(Config, Option<LogFiles>), ()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok((config, log_files))
+    let origin =
+        args.configfile.clone().map(|path| Origin { path, level: args.loglevel, overrides });
+    Ok((config, origin, log_files))
+}
+
+/// The accounts of New Relic on the command line: the first name goes with the first key and the
+/// first id, and so on.
+fn accounts(args: &RunArgs) -> Result<Vec<NewRelicAccount>, String> {
+    let (names, keys) = (&args.new_relic_account_name, &args.new_relic_api_key);
+    let ids = &args.new_relic_account_id;
+    if names.len() != keys.len() || names.len() != ids.len() {
+        return Err(format!(
+            "--new-relic-account-name, --new-relic-api-key and --new-relic-account-id have {}, {} \
+             and {} values; give each account one of each",
+            names.len(),
+            keys.len(),
+            ids.len()
+        ));
+    }
+    let empty = |text: &String| text.trim().is_empty();
+    if names.iter().chain(ids).any(empty) || keys.iter().any(Secret::is_empty) {
+        return Err("--new-relic-…: a value is empty; fill it in".to_owned());
+    }
+    let accounts = names.iter().zip(keys).zip(ids);
+    Ok(accounts
+        .map(|((name, key), id)| NewRelicAccount {
+            account_name: name.clone(),
+            insert_api_key: key.clone(),
+            account_id: id.clone(),
+        })
+        .collect())
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once

@@ -1,5 +1,6 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
+mod new_relic;
 mod rules;
 
 use std::io;
@@ -20,6 +21,7 @@ use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSetti
 use crate::deliver::mqtt::encode::{self as mqtt_encode, LogTopics, UserTopics};
 use crate::deliver::mqtt::{LastWill, MqttDestination, MqttError, MqttSettings, Qos, Tls};
 use crate::deliver::ndjson::NdjsonDestination;
+use crate::deliver::new_relic::NewRelicError;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
 use crate::enrich::app_names::{self, AppNamesError};
@@ -70,6 +72,9 @@ pub(super) enum SettingsError {
     /// The rules cannot be compiled.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// New Relic cannot be talked to with these settings.
+    #[error(transparent)]
+    NewRelic(#[from] NewRelicError),
 }
 
 impl SettingsError {
@@ -82,6 +87,7 @@ impl SettingsError {
             | Self::Schedule(..)
             | Self::Influx(_)
             | Self::Mqtt(_)
+            | Self::NewRelic(_)
             | Self::Rules(_) => EXIT_USAGE,
         }
     }
@@ -209,6 +215,7 @@ fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsEr
         let destination = MqttDestination::new(messages(config), &mqtt_broker(config))?;
         destinations.push(Box::new(destination));
     }
+    destinations.extend(new_relic::destinations(config)?);
     let ndjson = &config.ringside.ndjson;
     if ndjson.enable {
         let path = PathBuf::from(&ndjson.path);

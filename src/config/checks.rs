@@ -22,7 +22,14 @@ pub(super) fn unused_sections(config: &Config) -> Vec<String> {
     let cert = (!config.app_names.enable_app_name_extract).then_some("cert");
     let users = (!config.user_events.enable).then_some("userEvents");
     let log = (!config.log_events.is_enabled()).then_some("logEvents.udpServerConfig");
-    unused.chain(cert).chain(users).chain(log).map(|path| format!("{ROOT}.{path}")).collect()
+    let accounts = (!config.new_relic.enable).then_some("thirdPartyToolsCredentials");
+    unused
+        .chain(cert)
+        .chain(users)
+        .chain(log)
+        .chain(accounts)
+        .map(|path| format!("{ROOT}.{path}"))
+        .collect()
 }
 
 /// Judges the settings as a whole.
@@ -220,7 +227,7 @@ fn destinations(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Names of accounts that no account has.
+/// Accounts that events are sent to have to be there.
 fn accounts(config: &Config, report: &mut Report<'_>) {
     if !config.new_relic.enable {
         return;
@@ -235,10 +242,15 @@ fn accounts(config: &Config, report: &mut Report<'_>) {
     for (_, names, section) in lists.into_iter().filter(|(used, ..)| *used) {
         let keys = format!("{section}.sendToNewRelic.destinationAccount");
         let list = below(&keys);
+        let hint = "name accounts of thirdPartyToolsCredentials.newRelic or of \
+                    --new-relic-account-name";
+        if names.is_empty() {
+            let what = "no account is named: the events do not get to New Relic";
+            report.warning(&list, Fault::new(what, hint));
+        }
         for (index, name) in names.iter().enumerate() {
             if known.iter().all(|account| account.account_name != *name) {
-                let what = format!("no account has the name `{name}`");
-                let hint = "use an accountName of thirdPartyToolsCredentials.newRelic";
+                let what = format!("there are no credentials for the account `{name}`");
                 report.problem(&Path::Index(&list, index), Fault::new(what, hint));
             }
         }

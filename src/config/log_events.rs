@@ -25,7 +25,7 @@ section! {
         /// Writes measurement `log_event` to InfluxDB.
         send_to_influxdb: Toggle<false> = off();
         /// To New Relic.
-        send_to_new_relic: LogEventsToNewRelic = off(), later;
+        send_to_new_relic: LogEventsToNewRelic = off();
     }
 }
 

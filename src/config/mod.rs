@@ -111,7 +111,7 @@ section! {
         /// MQTT.
         mqtt_config: MqttConfig = off();
         /// New Relic.
-        new_relic: NewRelic = off(), later;
+        new_relic: NewRelic = off();
         /// Credentials for services on the internet.
         third_party_tools_credentials: ThirdPartyToolsCredentials = ThirdPartyToolsCredentials::default();
         /// Certificate for Sense's own APIs.
@@ -180,20 +180,40 @@ pub struct Loaded {
 
 /// Reads a file. The ending of its name does not matter.
 pub fn load(path: &FilePath) -> Result<Loaded, ConfigError> {
+    load_with(path, Overrides::default())
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Accounts of New Relic, in the place of all those of the file; none leaves the file's.
+    pub new_relic_accounts: Vec<NewRelicAccount>,
+}
+
+impl Overrides {
+    fn apply(self, config: &mut Config) {
+        if !self.new_relic_accounts.is_empty() {
+            config.third_party_tools_credentials.new_relic = self.new_relic_accounts;
+        }
+    }
+}
+
+/// Reads a file of which the command line replaces a part.
+pub fn load_with(path: &FilePath, overrides: Overrides) -> Result<Loaded, ConfigError> {
     let mut bytes = Vec::new();
     // One byte over the limit tells a file that is too long from one that just fits.
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse_bytes(&bytes, &path.display().to_string())
+    parse_bytes(&bytes, &path.display().to_string(), overrides)
 }
 
 /// Reads the text of a file; `file_name` is for the messages.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
-    parse_bytes(text.as_bytes(), file_name)
+    parse_bytes(text.as_bytes(), file_name, Overrides::default())
 }
 
-fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Loaded, ConfigError> {
+fn parse_bytes(bytes: &[u8], file_name: &str, overrides: Overrides) -> Result<Loaded, ConfigError> {
     let (root, duplicates) = match text_of(bytes).and_then(document::read) {
         Ok(read) => read,
         Err(misplaced) => return Err(unreadable(misplaced, file_name)),
@@ -202,8 +222,9 @@ fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Loaded, ConfigError> {
     for Misplaced { at, path, fault } in duplicates {
         report.problem_at(at, path, fault);
     }
-    let (config, complete) = settings(&root, &mut report);
-    if let Some(config) = &config {
+    let (mut config, complete) = settings(&root, &mut report);
+    if let Some(config) = &mut config {
+        overrides.apply(config);
         report.unused = checks::unused_sections(config);
         config.check(&Path::Key(&Path::Root, ROOT), &mut report);
         // With values missing, what the sections say together would be beside the point.

@@ -11,7 +11,7 @@ section! {
     /// Credentials for services on the internet.
     pub struct ThirdPartyToolsCredentials {
         /// Accounts of New Relic.
-        new_relic: Vec<NewRelicAccount> = Vec::new(), later;
+        new_relic: Vec<NewRelicAccount> = Vec::new();
     }
 }
 
@@ -35,7 +35,7 @@ section! {
         /// Where and how events are sent.
         event: NewRelicEvent = NewRelicEvent::default();
         /// Where and how metrics are sent.
-        metric: NewRelicMetric = NewRelicMetric::default();
+        metric: NewRelicMetric = NewRelicMetric::default(), later;
     }
 }
 

@@ -52,7 +52,7 @@ section! {
         /// What `mqttConfig` has no key for.
         mqtt: RingsideMqtt = RingsideMqtt::default();
         /// What `newRelic` has no key for.
-        new_relic: RingsideNewRelic = RingsideNewRelic::default(), later;
+        new_relic: RingsideNewRelic = RingsideNewRelic::default();
     }
 }
 

@@ -22,7 +22,7 @@ section! {
         /// Writes measurement `user_events` to InfluxDB.
         send_to_influxdb: Toggle<true> = off();
         /// To New Relic.
-        send_to_new_relic: UserEventsToNewRelic = off(), later;
+        send_to_new_relic: UserEventsToNewRelic = off();
     }
 }
 

@@ -11,11 +11,13 @@ pub mod batch;
 pub mod clock;
 pub mod disk;
 pub mod dispatch;
+mod http;
 pub mod influxdb;
 pub mod json;
 pub mod line;
 pub mod mqtt;
 pub mod ndjson;
+pub mod new_relic;
 
 use std::fmt;
 use std::future::Future;
@@ -67,8 +69,14 @@ pub struct Served {
 impl Served {
     /// Serves one transport with these batches; see [`dispatch::run`].
     pub async fn run<T: Transport>(self, transport: T) {
+        self.run_up_to(dispatch::REQUEST_BYTES_MAX, transport).await;
+    }
+
+    /// [`Served::run`] with requests of at most `request_bytes_max`, where batches are merged.
+    pub async fn run_up_to<T: Transport>(self, request_bytes_max: usize, transport: T) {
         let Self { batches, ledger, mut given_up, latency, in_flight, .. } = self;
-        let settings = dispatch::Settings { in_flight, ..dispatch::Settings::default() };
+        let settings =
+            dispatch::Settings { in_flight, request_bytes_max, ..dispatch::Settings::default() };
         let deadline = async move {
             // An error means that the engine is gone, and with it the time to shut down.
             let _ = given_up.wait_for(|given_up| *given_up).await;

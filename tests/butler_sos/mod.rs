@@ -1,4 +1,5 @@
-//! A model of Butler SOS 15: what it makes of a datagram and what it writes to InfluxDB.
+//! A model of Butler SOS 15: what it makes of a datagram and what it writes to InfluxDB
+//! and to New Relic.
 //!
 //! The recordings under `tests/oracle/` say what it really wrote. The model is held to them byte for
 //! byte, for every recording and all three versions of InfluxDB, so that a difference can then be
@@ -8,12 +9,14 @@
 //! It is written for obviousness: it copies, allocates and looks things up by name. It shares
 //! nothing with Ringside but the names of the kinds.
 
+mod new_relic;
 mod numbers;
 mod read;
 mod rules;
 mod text;
 mod write;
 
+pub use new_relic::custom_event;
 pub use read::{Event, Take, columns_of, is_lower_uuid, is_registered_uuid, read};
 pub use rules::{App, Rules, Verdict};
 pub use text::{narrow, sanitise, wide};

@@ -50,6 +50,11 @@ impl Rules {
         pairs(&self.root[section]["tags"])
     }
 
+    /// Name and value of the static attributes of log events at New Relic.
+    pub fn new_relic_attributes(&self) -> Vec<(String, String)> {
+        pairs(&self.root["newRelic"]["event"]["attribute"]["static"])
+    }
+
     fn app_name(&self, id: &str) -> Option<&str> {
         // Compared as it is written, upper and lower case.
         self.apps.iter().find(|app| app.id == id).map(|app| app.name.as_str())

@@ -358,18 +358,8 @@ impl Writer<'_> {
         self.event.text(name)
     }
 
-    /// Directory and id. The scheduler may send both in one column only.
     fn user(&self) -> (Text, Text) {
-        let (directory, id) = (self.text("user_directory"), self.text("user_id"));
-        let full = self.text("user_full");
-        let backslash = u16::from(b'\\');
-        let mut parts = full.split(|unit| *unit == backslash);
-        match (parts.next(), parts.next()) {
-            (Some(left), Some(right)) if directory.is_empty() && id.is_empty() => {
-                (left.to_vec(), right.to_vec())
-            }
-            _ => (directory, id),
-        }
+        user_of(self.event)
     }
 
     fn user_full(&self) -> Text {
@@ -397,7 +387,21 @@ impl Writer<'_> {
     }
 }
 
-fn joined(directory: &[u16], id: &[u16]) -> Text {
+/// Directory and id. The scheduler may send both in one column only.
+pub(super) fn user_of(event: &Event) -> (Text, Text) {
+    let (directory, id) = (event.text("user_directory"), event.text("user_id"));
+    let full = event.text("user_full");
+    let backslash = u16::from(b'\\');
+    let mut parts = full.split(|unit| *unit == backslash);
+    match (parts.next(), parts.next()) {
+        (Some(left), Some(right)) if directory.is_empty() && id.is_empty() => {
+            (left.to_vec(), right.to_vec())
+        }
+        _ => (directory, id),
+    }
+}
+
+pub(super) fn joined(directory: &[u16], id: &[u16]) -> Text {
     [directory, &wide("\\"), id].concat()
 }
 

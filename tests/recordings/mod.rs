@@ -28,6 +28,8 @@ pub struct Recording {
     influx_v3: Vec<String>,
     /// The MQTT messages, in the order in which they were published.
     pub mqtt: Vec<Message>,
+    newrelic: Vec<Post>,
+    newrelic_scrambled: Vec<Post>,
 }
 
 /// An MQTT message.
@@ -37,6 +39,15 @@ pub struct Message {
     pub topic: String,
     /// JSON.
     pub payload: String,
+}
+
+/// One request to New Relic.
+#[derive(Debug, Deserialize)]
+pub struct Post {
+    /// The path, with the account's id.
+    pub path: String,
+    /// The body; its time is 0.
+    pub body: String,
 }
 
 /// One line of the file.
@@ -50,6 +61,8 @@ struct Row {
     influx_v2: Vec<String>,
     influx_v3: Vec<String>,
     mqtt: Vec<Message>,
+    newrelic: Vec<Post>,
+    newrelic_scrambled: Vec<Post>,
 }
 
 impl From<Row> for Recording {
@@ -68,6 +81,8 @@ impl From<Row> for Recording {
             influx_v2: row.influx_v2,
             influx_v3: row.influx_v3,
             mqtt: row.mqtt,
+            newrelic: row.newrelic,
+            newrelic_scrambled: row.newrelic_scrambled,
         }
     }
 }
@@ -98,6 +113,27 @@ impl Recording {
             (Version::V2, _) => &self.influx_v2,
             (Version::V3, _) => &self.influx_v3,
         }
+    }
+
+    /// What was sent to New Relic, account by account.
+    pub fn posts(&self, scrambled: bool) -> &[Post] {
+        if scrambled { &self.newrelic_scrambled } else { &self.newrelic }
+    }
+
+    /// What the model says, with the user agent that New Relic was sent: InfluxDB does not get all
+    /// user events.
+    pub fn modelled_for_new_relic<'a>(&'a self, rules: &'a Rules) -> Option<Expected<'a>> {
+        // Not read as JSON: half a character elsewhere in the body would not pass.
+        let body = self.newrelic.first().map_or("", |post| &post.body);
+        let user_agent = USER_AGENT
+            .iter()
+            .filter_map(|name| {
+                let (_, rest) = body.split_once(&format!("\"qs_{name}\":\""))?;
+                let (value, _) = rest.split_once('"')?;
+                Some(((*name).to_owned(), value.to_owned()))
+            })
+            .collect();
+        modelled(&self.datagram, rules, Version::V1, user_agent, true)
     }
 
     /// What the model says was written; `None` when the datagram is no event.
@@ -150,9 +186,12 @@ pub fn config(version: Version) -> &'static str {
     }
 }
 
+/// What is known of a user agent.
+const USER_AGENT: [&str; 4] = ["uaBrowserName", "uaBrowserMajorVersion", "uaOsName", "uaOsVersion"];
+
 /// The tags of the user agent in a line. They are the one thing that the model does not make itself.
 fn user_agent(line: &str) -> Vec<(String, String)> {
-    ["uaBrowserName", "uaBrowserMajorVersion", "uaOsName", "uaOsVersion"]
+    USER_AGENT
         .iter()
         .filter_map(|name| {
             let start = line.find(&format!(",{name}="))? + name.len() + 2;

@@ -16,26 +16,13 @@
 //! as delivered. The encoder writes no such lines.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Version;
 use crate::deliver::Outcome;
-
-/// An answer of a server, as far as it matters.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// `Retry-After`, where it is a number of seconds.
-    pub retry_after: Option<Duration>,
-    /// The first 64 KiB of the body.
-    pub body: Vec<u8>,
-}
-
-/// Characters of a server's message that are passed on.
-const MESSAGE_MAX: usize = 300;
+pub use crate::deliver::http::Answer;
+use crate::deliver::http::MESSAGE_MAX;
 
 /// What the answer to a write of `events` lines in `batch` means.
 #[must_use]
@@ -165,6 +152,7 @@ fn message_in(body: &Value) -> &str {
 mod tests {
     use super::*;
     use Version::{V1, V2, V3};
+    use std::time::Duration;
 
     const BATCH: &str = "a v=1 1\nbad line\na v=2 2\nworse\nm,t= v=1\nm v=\"it's 'x': y\" z\n";
     const EVENTS: u32 = 6;

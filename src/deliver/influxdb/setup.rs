@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Target;
 use super::answer::Answer;
-use super::http::{Http, escape};
+use crate::deliver::http::{Http, Payload, escape};
 
 /// Why nothing was created.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ async fn ask(http: &Http, method: Method, path: &str, body: Bytes) -> Result<Val
 }
 
 async fn send(http: &Http, method: Method, path: &str, body: Bytes) -> Result<Answer, Problem> {
-    http.request(method, path, "application/json; charset=utf-8", body, false)
+    http.request(method, path, "application/json; charset=utf-8", Payload::plain(body))
         .await
         .map_err(Problem::Unavailable)
 }

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use hyper::Method;
 use tokio::sync::Mutex;
 
-use super::http::{Http, escape};
 use super::setup::{self, Problem};
-use super::{Gzip, InfluxError, InfluxSettings, Target, answer};
+use super::{Gzip, InfluxError, InfluxSettings, Target, answer, http};
+use crate::deliver::http::{Http, Payload, escape};
 use crate::deliver::{Outcome, Transport};
 
 /// Bodies up to this size are not worth compressing: the limit of Butler SOS's clients
@@ -44,7 +44,7 @@ enum Setup {
 impl InfluxTransport {
     /// Prepares everything and connects to nothing.
     pub fn new(settings: InfluxSettings) -> Result<Self, InfluxError> {
-        let http = Http::new(&settings)?;
+        let http = http::client(&settings)?;
         let gzip = match settings.gzip {
             Gzip::Auto => !matches!(settings.target, Target::V1 { .. }),
             Gzip::Always => true,
@@ -89,7 +89,8 @@ impl Transport for InfluxTransport {
         }
         let gzip = self.gzip && body.len() > GZIP_ABOVE;
         let text = "text/plain; charset=utf-8";
-        match self.http.request(Method::POST, &self.write_path, text, body.clone(), gzip).await {
+        let payload = if gzip { Payload::gzip(body.clone()) } else { Payload::plain(body.clone()) };
+        match self.http.request(Method::POST, &self.write_path, text, payload).await {
             Err(reason) => Outcome::Unavailable { reason, after: None },
             Ok(answer) => {
                 let outcome = answer::outcome(self.target.version(), &answer, &body, events);

@@ -1,0 +1,237 @@
+//! The HTTP client that the destinations share: keep-alive, TLS, gzip, timeouts.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use hyper::{Method, Request, Response};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Below InfluxDB's and common proxies' own limits, so that a request rarely meets a connection that
+/// is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// More of an answer is not read: it names the lines at fault, and if they are so many, the batch is
+/// cut in halves until the answers are short.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Characters of a server's message that are passed on.
+pub(super) const MESSAGE_MAX: usize = 300;
+
+const AGENT: &str = concat!("ringside/", env!("CARGO_PKG_VERSION"));
+
+/// Everything but the unreserved characters of RFC 3986.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A name or value as part of a path or query string.
+pub(super) fn escape(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, QUERY)
+}
+
+/// An answer of a server, as far as it matters.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After`, where it is a number of seconds.
+    pub retry_after: Option<Duration>,
+    /// The first 64 KiB of the body.
+    pub body: Vec<u8>,
+}
+
+/// Where the server is and how it is talked to.
+pub(super) struct Endpoint {
+    /// Whether to use TLS. The system's certificate authorities are trusted.
+    pub https: bool,
+    /// Host and port.
+    pub authority: Authority,
+    /// Headers of every request.
+    pub headers: HeaderMap,
+    /// An attempt to connect that takes longer has failed.
+    pub connect_timeout: Duration,
+    /// A request that takes longer has failed.
+    pub timeout: Duration,
+}
+
+/// The body of a request.
+pub(super) struct Payload {
+    bytes: Bytes,
+    gzip: bool,
+}
+
+impl Payload {
+    /// Bytes as they are.
+    pub fn plain(bytes: Bytes) -> Self {
+        Self { bytes, gzip: false }
+    }
+
+    /// Compresses with level 1: measured at half the time of the default level for a tenth more
+    /// bytes on this data.
+    pub fn gzip(bytes: Bytes) -> Self {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+        // Writing to memory does not fail; if it did, the body would go as it is.
+        match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
+            Ok(compressed) => Self { bytes: Bytes::from(compressed), gzip: true },
+            Err(_) => Self::plain(bytes),
+        }
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    scheme: Scheme,
+    authority: Authority,
+    headers: HeaderMap,
+    timeout: Duration,
+    sent_bytes: Cell<u64>,
+}
+
+impl Http {
+    /// Prepares everything and connects to nothing. Fails when the certificate authorities cannot
+    /// be read.
+    pub fn new(endpoint: Endpoint) -> std::io::Result<Self> {
+        let Endpoint { https, authority, mut headers, connect_timeout, timeout } = endpoint;
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect_timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(https)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
+        Ok(Self { client, scheme, authority, headers, timeout, sent_bytes: Cell::new(0) })
+    }
+
+    /// Host and port, for messages.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.get()
+    }
+
+    /// One request and its answer, or why there is none.
+    pub async fn request(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        content_type: &'static str,
+        body: Payload,
+    ) -> Result<Answer, String> {
+        let path = PathAndQuery::try_from(path_and_query).map_err(|error| error.to_string())?;
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let length = body.len() as u64;
+        let mut request = Request::new(Full::new(body.bytes));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if body.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        self.sent_bytes.set(self.sent_bytes.get() + length);
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| causes(&error))?;
+            read(response).await.map_err(|error| causes(&error))
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))
+            .map_err(|reason| format!("{}: {reason}", self.authority))
+    }
+}
+
+/// Trusts the system's authorities; where TLS is not used, nobody, so that none need be installed.
+fn tls(https: bool) -> std::io::Result<rustls::ClientConfig> {
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .map_err(std::io::Error::other)?;
+    let builder = if https {
+        builder.with_native_roots()?
+    } else {
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            let room = ANSWER_BYTES_MAX - bytes.len();
+            bytes.extend_from_slice(&data[..data.len().min(room)]);
+            if bytes.len() == ANSWER_BYTES_MAX {
+                break; // The connection is closed, not drained.
+            }
+        }
+    }
+    Ok(Answer { status, retry_after, body: bytes })
+}
+
+/// An error and what is behind it, in one line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let shown = error.to_string();
+        if !text.contains(&shown) {
+            text.push_str(": ");
+            text.push_str(&shown);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_strings() {
+        assert_eq!(escape("my org/a&b=ä").to_string(), "my%20org%2Fa%26b%3D%C3%A4");
+    }
+}
