@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use crate::counters::writer::{DESTINATION, Sources, Writer};
+use crate::counters::{self, Tally};
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub app_names: Arc<ArcSwap<AppNames>>,
     /// Where events go.
     pub destinations: Vec<Box<dyn Destination>>,
+    /// Ringside's own points.
+    pub counters: counters::Settings,
     /// Requests under way per destination, where order does not matter.
     pub in_flight: usize,
 }
@@ -139,7 +143,11 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
         let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
         let shard_count = settings.receive.shards;
-        let ledger = Arc::new(Ledger::new(settings.receive.receivers, shard_count, &names));
+        let mut ledger = Ledger::new(settings.receive.receivers, shard_count, &names);
+        if settings.counters.influxdb.is_some() {
+            ledger = ledger.with_own_points(DESTINATION);
+        }
+        let ledger = Arc::new(ledger);
         let Receivers { threads: receivers, shards: inputs, handle } =
             receive::start(settings.receive, &ledger)?;
 
@@ -155,15 +163,25 @@ impl Engine {
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, over) = watch::channel(false);
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
+        let (writer, tallies) = if settings.counters.is_idle() {
+            (None, (0..shard_count).map(|_| Tally::default()).collect())
+        } else {
+            let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
+            let sockets = Box::new(Kernel(Arc::clone(&handle)));
+            let sources = Sources { ledger, latency, sockets };
+            let (writer, tallies) = Writer::new(settings.counters, shard_count, sources);
+            (Some(writer), tallies)
+        };
         let deliver = Deliver {
             served,
+            writer,
             given_up: over,
             latency: Arc::clone(&latency),
             uring: handle.backend() == BackendKind::IoUring,
             in_flight: settings.in_flight,
         };
         // Without destinations it would end at once, which counts as a failure.
-        if !deliver.served.is_empty() {
+        if !deliver.served.is_empty() || deliver.writer.is_some() {
             let beat = health.add_thread("deliver");
             spawner.spawn("deliver", move || {
                 deliver.run(&beat);
@@ -171,12 +189,14 @@ impl Engine {
             })?;
         }
         let lookups = Lookups { rules: settings.rules, app_names: settings.app_names };
-        for (index, (input, outputs)) in inputs.into_iter().zip(outputs).enumerate() {
+        let parts = inputs.into_iter().zip(outputs).zip(tallies);
+        for (index, ((input, outputs), tally)) in parts.enumerate() {
             let name = format!("shard-{index}");
             let beat = health.add_thread(&name);
             let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
             let shard =
-                Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency);
+                Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency)
+                    .with_tally(tally);
             let abandon = Arc::clone(&abandon);
             spawner.spawn(&name, move || {
                 let clock = SystemClock::new();
@@ -290,6 +310,7 @@ impl Spawner {
 /// The deliver thread: all destinations on one runtime.
 struct Deliver {
     served: Vec<(Box<dyn Destination>, BatchReceiver, Arc<DestinationLedger>)>,
+    writer: Option<Writer>,
     given_up: watch::Receiver<bool>,
     latency: Arc<Latency>,
     uring: bool,
@@ -313,7 +334,7 @@ impl Deliver {
     }
 
     async fn serve(self, beat: &Beat) {
-        let destinations: Vec<Pin<Box<dyn Future<Output = ()>>>> = self
+        let mut destinations: Vec<Pin<Box<dyn Future<Output = ()>>>> = self
             .served
             .into_iter()
             .map(|(destination, batches, ledger)| {
@@ -327,6 +348,9 @@ impl Deliver {
                 })
             })
             .collect();
+        if let Some(writer) = self.writer {
+            destinations.push(Box::pin(writer.run(self.given_up.clone(), self.uring)));
+        }
         let all = join_all(destinations);
         tokio::pin!(all);
         let mut tick = tokio::time::interval(Duration::from_secs(1));

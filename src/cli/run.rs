@@ -219,7 +219,7 @@ impl Console {
 
 /// Prints the ledger.
 fn report(drained: &Drained) {
-    let Snapshot { listeners, destinations } = &drained.ledger;
+    let Snapshot { listeners, destinations, own_points } = &drained.ledger;
     for (listener, counts) in Listener::ALL.iter().zip(listeners) {
         let dropped = reasons(counts.dropped.iter());
         let rejected = reasons(counts.rejected.iter());
@@ -234,9 +234,11 @@ fn report(drained: &Drained) {
             counts.unrouted,
         ));
     }
-    for destination in destinations {
+    let destinations = destinations.iter().map(|destination| ("", destination));
+    let own_points = own_points.iter().map(|destination| ("own points to ", destination));
+    for (what, destination) in destinations.chain(own_points) {
         logging::say(format_args!(
-            "ledger: {} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
+            "ledger: {what}{} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
             destination.name,
             destination.assigned,
             destination.counts.delivered,

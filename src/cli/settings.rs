@@ -11,8 +11,13 @@ use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads};
+use crate::counters::queue::QueueSettings;
+use crate::counters::uptime::UptimeSettings;
+use crate::counters::{self, CountSettings, InfluxSink, SeriesSettings};
 use crate::deliver::influxdb::encode::EncoderSettings;
-use crate::deliver::influxdb::{self, InfluxDestination, InfluxError, InfluxSettings, Target};
+use crate::deliver::influxdb::{
+    self, InfluxDestination, InfluxError, InfluxSettings, InfluxTransport, Target,
+};
 use crate::deliver::ndjson::NdjsonDestination;
 use crate::deliver::{Destination, influxdb::Version};
 use crate::engine;
@@ -57,7 +62,11 @@ impl SettingsError {
 
 /// The log level of the file.
 pub(super) fn level(config: &Config) -> Level {
-    match config.log_level {
+    level_of(config.log_level)
+}
+
+fn level_of(level: LogLevel) -> Level {
+    match level {
         LogLevel::Error => Level::Error,
         LogLevel::Warn => Level::Warn,
         LogLevel::Info => Level::Info,
@@ -81,6 +90,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             rules: Arc::new(ArcSwap::from_pointee(rules(config))),
             app_names: Arc::default(),
             destinations: destinations(config)?,
+            counters: counters(config)?,
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints(config),
@@ -190,6 +200,65 @@ fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsEr
         destinations.push(Box::new(NdjsonDestination { kinds: [true; Kind::COUNT], path }));
     }
     Ok(destinations)
+}
+
+fn counters(config: &Config) -> Result<counters::Settings, SettingsError> {
+    let influxdb = config.influxdb_config.enable.then(|| {
+        InfluxTransport::new(influxdb_server(config))
+            .map(|transport| InfluxSink { version: version(config), transport })
+    });
+    let uptime = &config.uptime_monitor;
+    Ok(counters::Settings {
+        influxdb: influxdb.transpose()?,
+        counts: event_counts(config),
+        queues: [
+            config
+                .user_listener()
+                .and_then(|listener| queue_metrics(&listener, "user_events_queue")),
+            config.log_listener().and_then(|listener| queue_metrics(&listener, "log_events_queue")),
+        ],
+        uptime: uptime.enable.then(|| UptimeSettings {
+            // Until schedules are understood: the default, `every 15 minutes`.
+            every: Duration::from_mins(15),
+            level: level_of(uptime.log_level),
+            instance: uptime
+                .store_in_influxdb
+                .butler_sos_memory_usage
+                .then(|| uptime.store_in_influxdb.instance_tag.clone()),
+        }),
+    })
+}
+
+/// Each of the two counters works without the other (difference 11).
+fn event_counts(config: &Config) -> Option<CountSettings> {
+    let counts = &config.qlik_sense_events;
+    let rejected = &config.log_events.engine_performance_monitor.track_rejected_events;
+    let received = counts.event_count.enable.then(|| SeriesSettings {
+        measurement: counts.event_count.influxdb.measurement_name.clone(),
+        tags: tags(&counts.event_count.influxdb.tags),
+    });
+    let track = counts.rejected_event_count.enable && rejected.enable;
+    let rejected = track.then(|| SeriesSettings {
+        measurement: counts.rejected_event_count.influxdb.measurement_name.clone(),
+        tags: tags(&rejected.tags),
+    });
+    let any = counts.influxdb.enable && (received.is_some() || rejected.is_some());
+    any.then(|| CountSettings {
+        every: counts.influxdb.write_frequency.duration(),
+        received,
+        rejected,
+    })
+}
+
+fn queue_metrics(listener: &Listener<'_>, measurement: &str) -> Option<QueueSettings> {
+    let (metrics, queue) = (listener.queue_metrics, listener.queue);
+    let measurement = metrics.measurement_name.as_deref().unwrap_or(measurement);
+    metrics.enable.then(|| QueueSettings {
+        every: metrics.write_frequency.duration(),
+        series: SeriesSettings { measurement: measurement.to_owned(), tags: tags(&metrics.tags) },
+        max_size: queue.max_size.into(),
+        capacity: u64::from(queue.max_size) + u64::from(queue.max_concurrent),
+    })
 }
 
 fn tags(tags: &[Tag]) -> Vec<(String, String)> {
