@@ -94,13 +94,13 @@ section! {
         /// Logs memory and uptime on schedule.
         enable: bool = true;
         /// When.
-        frequency: String = "every 15 minutes".to_owned() => SCHEDULE;
+        frequency: String = "every 15 minutes".to_owned() => SCHEDULE, later;
         /// Level of the log line.
         log_level: LogLevel = LogLevel::Verbose;
         /// To InfluxDB.
         store_in_influxdb: UptimeInfluxdb = UptimeInfluxdb::default();
         /// To New Relic.
-        store_new_relic: UptimeNewRelic = off();
+        store_new_relic: UptimeNewRelic = off(), later;
     }
 }
 
