@@ -364,6 +364,33 @@ mod tests {
     }
 
     #[test]
+    fn each_counter_has_its_own_switches_names_and_tags() {
+        let mut config = crate::config::embedded_default();
+        let monitor = &mut config.log_events.engine_performance_monitor;
+        monitor.track_rejected_events.enable = true;
+        monitor.track_rejected_events.tags = vec![Tag { name: "a".into(), value: "b".into() }];
+        let counts = &mut config.qlik_sense_events;
+        counts.influxdb.enable = true;
+        counts.influxdb.write_frequency = crate::config::Millis::seconds(7);
+        counts.event_count.enable = false;
+        counts.rejected_event_count.enable = true;
+        counts.rejected_event_count.influxdb.measurement_name = "no".into();
+        let found = event_counts(&config).expect("rejected events are counted");
+        assert_eq!(found.every, Duration::from_secs(7));
+        assert!(found.received.is_none());
+        let rejected = found.rejected.expect("switched on");
+        assert_eq!(rejected.measurement, "no");
+        assert_eq!(rejected.tags, [("a".to_owned(), "b".to_owned())]);
+        config.log_events.engine_performance_monitor.track_rejected_events.enable = false;
+        assert!(event_counts(&config).is_none(), "not tracked");
+        config.qlik_sense_events.event_count.enable = true;
+        let found = event_counts(&config).expect("received events are counted");
+        assert!(found.received.is_some() && found.rejected.is_none());
+        config.qlik_sense_events.influxdb.enable = false;
+        assert!(event_counts(&config).is_none(), "not written");
+    }
+
+    #[test]
     fn a_strict_queue_limits_the_turn() {
         let mut config = crate::config::embedded_default();
         assert_eq!(turn_leases(&config), shard::TURN_LEASES);

@@ -268,7 +268,7 @@ fn push_clean(raw: &[u8], is_type: bool, out: &mut String) {
     let kept = characters.filter(|character| {
         let slash = *character == '/' && slashes > 0;
         slashes -= u32::from(slash);
-        !slash && !character.is_control()
+        !slash && !character.is_ascii_control()
     });
     for character in kept.take(UNKNOWN_TEXT_MAX) {
         if is_type {

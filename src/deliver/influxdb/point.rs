@@ -48,8 +48,8 @@ impl<'a> Point<'a> {
     #[must_use]
     pub fn tag(mut self, name: &'a str, value: &'a str) -> Self {
         self.tags.retain(|(earlier, _)| *earlier != name);
-        let value = if value.chars().any(char::is_control) {
-            Cow::Owned(value.chars().filter(|character| !character.is_control()).collect())
+        let value = if value.chars().any(|it| it.is_ascii_control()) {
+            Cow::Owned(value.chars().filter(|character| !character.is_ascii_control()).collect())
         } else {
             Cow::Borrowed(value)
         };
