@@ -12,6 +12,8 @@
 //! events nor count among them. `docs/metrics.md` defines each field.
 
 pub mod queue;
+#[cfg(test)]
+mod recorded;
 mod table;
 pub mod tally;
 pub mod uptime;
