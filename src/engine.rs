@@ -141,13 +141,8 @@ pub struct Drained {
 impl Engine {
     /// Binds the listeners and starts all threads. When this returns, datagrams are received.
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
-        let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
         let shard_count = settings.receive.shards;
-        let mut ledger = Ledger::new(settings.receive.receivers, shard_count, &names);
-        if settings.counters.influxdb.is_some() {
-            ledger = ledger.with_own_points(DESTINATION);
-        }
-        let ledger = Arc::new(ledger);
+        let ledger = Arc::new(ledger(&settings));
         let Receivers { threads: receivers, shards: inputs, handle } =
             receive::start(settings.receive, &ledger)?;
 
@@ -163,15 +158,12 @@ impl Engine {
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, over) = watch::channel(false);
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
-        let (writer, tallies) = if settings.counters.is_idle() {
-            (None, (0..shard_count).map(|_| Tally::default()).collect())
-        } else {
-            let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
-            let sockets = Box::new(Kernel(Arc::clone(&handle)));
-            let sources = Sources { ledger, latency, sockets };
-            let (writer, tallies) = Writer::new(settings.counters, shard_count, sources);
-            (Some(writer), tallies)
+        let sources = Sources {
+            ledger: Arc::clone(&ledger),
+            latency: Arc::clone(&latency),
+            sockets: Box::new(Kernel(Arc::clone(&handle))),
         };
+        let (writer, tallies) = count(settings.counters, shard_count, sources);
         let deliver = Deliver {
             served,
             writer,
@@ -394,6 +386,26 @@ fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usi
         served.push((destination, batches, Arc::clone(ledger)));
     }
     (outputs, served)
+}
+
+/// A ledger of zeros for everything that these settings start.
+fn ledger(settings: &Settings) -> Ledger {
+    let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
+    let ledger = Ledger::new(settings.receive.receivers, settings.receive.shards, &names);
+    if settings.counters.influxdb.is_some() { ledger.with_own_points(DESTINATION) } else { ledger }
+}
+
+/// The writer of own points, if there is anything to write, and each shard's tally.
+fn count(
+    settings: counters::Settings,
+    shards: usize,
+    sources: Sources,
+) -> (Option<Writer>, Vec<Tally>) {
+    if settings.is_idle() {
+        return (None, (0..shards).map(|_| Tally::default()).collect());
+    }
+    let (writer, tallies) = Writer::new(settings, shards, sources);
+    (Some(writer), tallies)
 }
 
 /// What the endpoints ask of the sockets.

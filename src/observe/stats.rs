@@ -180,10 +180,10 @@ impl Stats {
                 (listener.name(), ListenerStats::new(state, &report, listener, counts))
             });
         let destinations = |snapshots: Vec<DestinationSnapshot>| {
-            let stats = snapshots.into_iter().map(|destination| {
+            let rows = snapshots.into_iter().map(|destination| {
                 (destination.name.clone(), DestinationStats::new(destination, wall))
             });
-            Named(stats.collect())
+            Named(rows.collect())
         };
         let latency = state
             .latency
