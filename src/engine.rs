@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use crate::counters::writer::{DESTINATION, Sources, Writer};
+use crate::counters::{self, Tally};
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served};
@@ -30,7 +32,7 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{self, BackendKind, Handle, ReceiveError, Receivers, RingStats};
+use crate::receive::{self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats};
 use crate::rules::Rules;
 use crate::shard::{self, Lookups, Output, Shard};
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub app_names: Arc<ArcSwap<AppNames>>,
     /// Where events go.
     pub destinations: Vec<Box<dyn Destination>>,
+    /// Ringside's own points.
+    pub counters: counters::Settings,
     /// Requests under way per destination, where order does not matter.
     pub in_flight: usize,
 }
@@ -137,9 +141,9 @@ pub struct Drained {
 impl Engine {
     /// Binds the listeners and starts all threads. When this returns, datagrams are received.
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
-        let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
         let shard_count = settings.receive.shards;
-        let ledger = Arc::new(Ledger::new(settings.receive.receivers, shard_count, &names));
+        let ledger = Arc::new(ledger(&settings));
+        let gates = settings.receive.gates.clone();
         let Receivers { threads: receivers, shards: inputs, handle } =
             receive::start(settings.receive, &ledger)?;
 
@@ -155,15 +159,22 @@ impl Engine {
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, over) = watch::channel(false);
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
+        let sources = Sources {
+            ledger: Arc::clone(&ledger),
+            latency: Arc::clone(&latency),
+            sockets: Box::new(Kernel(Arc::clone(&handle), gates.clone())),
+        };
+        let (writer, tallies) = count(settings.counters, shard_count, sources);
         let deliver = Deliver {
             served,
+            writer,
             given_up: over,
             latency: Arc::clone(&latency),
             uring: handle.backend() == BackendKind::IoUring,
             in_flight: settings.in_flight,
         };
         // Without destinations it would end at once, which counts as a failure.
-        if !deliver.served.is_empty() {
+        if !deliver.served.is_empty() || deliver.writer.is_some() {
             let beat = health.add_thread("deliver");
             spawner.spawn("deliver", move || {
                 deliver.run(&beat);
@@ -171,12 +182,14 @@ impl Engine {
             })?;
         }
         let lookups = Lookups { rules: settings.rules, app_names: settings.app_names };
-        for (index, (input, outputs)) in inputs.into_iter().zip(outputs).enumerate() {
+        let parts = inputs.into_iter().zip(outputs).zip(tallies);
+        for (index, ((input, outputs), tally)) in parts.enumerate() {
             let name = format!("shard-{index}");
             let beat = health.add_thread(&name);
             let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
             let shard =
-                Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency);
+                Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency)
+                    .with_tally(tally);
             let abandon = Arc::clone(&abandon);
             spawner.spawn(&name, move || {
                 let clock = SystemClock::new();
@@ -194,7 +207,7 @@ impl Engine {
             ledger,
             health,
             latency,
-            sockets: Box::new(Kernel(Arc::clone(&handle))),
+            sockets: Box::new(Kernel(Arc::clone(&handle), gates)),
             started: SystemTime::now(),
         });
         Ok(Self { handle, state, ended, left: spawner.spawned, all_well: true, abandon, give_up })
@@ -290,6 +303,7 @@ impl Spawner {
 /// The deliver thread: all destinations on one runtime.
 struct Deliver {
     served: Vec<(Box<dyn Destination>, BatchReceiver, Arc<DestinationLedger>)>,
+    writer: Option<Writer>,
     given_up: watch::Receiver<bool>,
     latency: Arc<Latency>,
     uring: bool,
@@ -313,7 +327,7 @@ impl Deliver {
     }
 
     async fn serve(self, beat: &Beat) {
-        let destinations: Vec<Pin<Box<dyn Future<Output = ()>>>> = self
+        let mut destinations: Vec<Pin<Box<dyn Future<Output = ()>>>> = self
             .served
             .into_iter()
             .map(|(destination, batches, ledger)| {
@@ -327,6 +341,9 @@ impl Deliver {
                 })
             })
             .collect();
+        if let Some(writer) = self.writer {
+            destinations.push(Box::pin(writer.run(self.given_up.clone(), self.uring)));
+        }
         let all = join_all(destinations);
         tokio::pin!(all);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -372,13 +389,37 @@ fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usi
     (outputs, served)
 }
 
+/// A ledger of zeros for everything that these settings start.
+fn ledger(settings: &Settings) -> Ledger {
+    let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
+    let ledger = Ledger::new(settings.receive.receivers, settings.receive.shards, &names);
+    if settings.counters.influxdb.is_some() { ledger.with_own_points(DESTINATION) } else { ledger }
+}
+
+/// The writer of own points, if there is anything to write, and each shard's tally.
+fn count(
+    settings: counters::Settings,
+    shards: usize,
+    sources: Sources,
+) -> (Option<Writer>, Vec<Tally>) {
+    if settings.is_idle() {
+        return (None, (0..shards).map(|_| Tally::default()).collect());
+    }
+    let (writer, tallies) = Writer::new(settings, shards, sources);
+    (Some(writer), tallies)
+}
+
 /// What the endpoints ask of the sockets.
 #[derive(Debug)]
-struct Kernel(Arc<Handle>);
+struct Kernel(Arc<Handle>, [Arc<Gate>; Listener::COUNT]);
 
 impl Sockets for Kernel {
     fn kernel_dropped(&self, listener: Listener) -> u64 {
         self.0.kernel_drops(listener)
+    }
+
+    fn rate_limit_current(&self, listener: Listener) -> u64 {
+        self.1[listener as usize].rate_counted().into()
     }
 
     fn backpressure(&self, listener: Listener) -> bool {

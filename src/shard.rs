@@ -120,8 +120,8 @@ pub struct Shard {
     open: Vec<OpenBatch>,
     scratch: Vec<u8>,
     /// Receive times of this turn, in groups of datagrams that came together, for the histogram.
-    arrivals: Vec<(u64, u64)>,
-    local: LocalHistogram,
+    arrivals: Vec<(Listener, u64, u64)>,
+    local: [LocalHistogram; Listener::COUNT],
     latency: Arc<Latency>,
 }
 
@@ -161,9 +161,16 @@ impl Shard {
             open,
             scratch: Vec::new(),
             arrivals: Vec::with_capacity(settings.turn_leases),
-            local: LocalHistogram::default(),
+            local: Default::default(),
             latency,
         }
+    }
+
+    /// Counts events by series too.
+    #[must_use]
+    pub fn with_tally(mut self, tally: Tally) -> Self {
+        self.tally = tally;
+        self
     }
 
     /// Begins a turn: from here on the newest rules and names hold.
@@ -188,6 +195,7 @@ impl Shard {
             Err(error) => {
                 counts.rejected.add(error.into(), 1);
                 event_lines::no_event(listener, source, payload, error, now);
+                self.tally.unknown(listener, payload);
             }
             Ok(event) => {
                 let lost = self.gaps.note(source, &event);
@@ -237,8 +245,10 @@ impl Shard {
         }
         match self.arrivals.last_mut() {
             // Datagrams of one receive batch are a nanosecond apart (one clock read per batch).
-            Some((last, count)) if received_ns.abs_diff(*last) < 1_000 => *count += 1,
-            _ => self.arrivals.push((received_ns, 1)),
+            Some((of, last, count)) if *of == listener && received_ns.abs_diff(*last) < 1_000 => {
+                *count += 1;
+            }
+            _ => self.arrivals.push((listener, received_ns, 1)),
         }
     }
 
@@ -252,7 +262,7 @@ impl Shard {
     /// Ends a turn: hands over the batches that are due, publishes the counters.
     pub fn end_turn(&mut self, clock: &impl Clock) {
         let now = clock.now();
-        self.tally.end_turn(now);
+        self.tally.end_turn(now, self.counts.map(|counts| counts.taken));
         for open in &mut self.open {
             if open.is_due(&self.settings, now) {
                 open.hand_over(self.index, &self.settings, now, false);
@@ -265,23 +275,26 @@ impl Shard {
         }
         if !self.arrivals.is_empty() {
             let wall_ns = clock.wall_ns();
-            for (received_ns, count) in self.arrivals.drain(..) {
-                self.local.record(wall_ns.saturating_sub(received_ns), count);
+            for (listener, received_ns, count) in self.arrivals.drain(..) {
+                self.local[listener as usize].record(wall_ns.saturating_sub(received_ns), count);
             }
-            self.local.publish(&self.latency.batch);
+            for (local, shared) in self.local.iter_mut().zip(&self.latency.batch) {
+                local.publish(shared);
+            }
         }
     }
 
-    /// When the next batch is due, on the clock's monotonic scale.
+    /// When the next batch or hand-over of counts is due, on the clock's monotonic scale.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.open.iter().filter(|open| open.events > 0).map(|open| open.due).min()
+        let batches = self.open.iter().filter(|open| open.events > 0).map(|open| open.due);
+        batches.chain(self.tally.deadline()).min()
     }
 
-    /// Hands over whatever is open. Returns whether every destination had room; with `give_up`, a
-    /// batch without room is dropped as `shutdown`.
+    /// Hands over whatever is open. Returns whether there was room for all of it; with `give_up`, a
+    /// batch without room is dropped as `shutdown`, and so are counts.
     pub fn flush(&mut self, now: Duration, give_up: bool) -> bool {
-        let mut done = true;
+        let mut done = self.tally.flush() || give_up;
         for open in &mut self.open {
             if open.events > 0 {
                 open.hand_over(self.index, &self.settings, now, give_up);

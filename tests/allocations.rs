@@ -145,6 +145,7 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
         destinations: FORMATS
             .map(|format| Box::new(Nowhere { format, batches: Arc::clone(batches) }) as Box<_>)
             .into(),
+        counters: ringside::counters::Settings::default(),
         in_flight: 1,
     }
 }

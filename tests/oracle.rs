@@ -8,6 +8,7 @@ mod butler_sos;
 mod differences;
 mod line_protocol;
 mod messages;
+mod posts;
 mod recordings;
 mod support;
 

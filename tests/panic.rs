@@ -109,6 +109,7 @@ fn settings(backend: BackendChoice, failure: Failure) -> Settings {
         rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(EnabledKinds([true; Kind::COUNT])))),
         app_names: Arc::default(),
         destinations: vec![Box::new(Nowhere(Failure::None)), Box::new(Nowhere(failure))],
+        counters: ringside::counters::Settings::default(),
         in_flight: 1,
     }
 }

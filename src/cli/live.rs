@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::settings;
 use super::sources::{AllowedSources, NoSource};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Overrides};
 use crate::engine;
 use crate::event::Listener;
 use crate::observe::logging::{self, Level};

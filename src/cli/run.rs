@@ -176,10 +176,10 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
         runtime.spawn(heartbeat.run());
     }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
-    let line = ready_line(&engine, &server);
+    let ready = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
-    logging::say(line);
+    logging::say(ready);
     notify_ready();
     Ok(Running { engine, console, runtime, signals, live, shutdown_timeout })
 }
@@ -294,7 +294,7 @@ impl Console {
 
 /// Prints the ledger.
 fn report(drained: &Drained) {
-    let Snapshot { listeners, destinations } = &drained.ledger;
+    let Snapshot { listeners, destinations, own_points } = &drained.ledger;
     for (listener, counts) in Listener::ALL.iter().zip(listeners) {
         let dropped = reasons(counts.dropped.iter());
         let rejected = reasons(counts.rejected.iter());
@@ -309,9 +309,11 @@ fn report(drained: &Drained) {
             counts.unrouted,
         ));
     }
-    for destination in destinations {
+    let destinations = destinations.iter().map(|destination| ("", destination));
+    let own_points = own_points.iter().map(|destination| ("own points to ", destination));
+    for (what, destination) in destinations.chain(own_points) {
         logging::say(format_args!(
-            "ledger: {} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
+            "ledger: {what}{} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",
             destination.name,
             destination.assigned,
             destination.counts.delivered,

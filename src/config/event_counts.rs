@@ -10,11 +10,11 @@ section! {
     /// Counters of received and of rejected events.
     pub struct QlikSenseEvents {
         /// When the counters are written.
-        influxdb: CountersInfluxdb = off(), later;
+        influxdb: CountersInfluxdb = off();
         /// Received events.
-        event_count: EventCount = off(), later;
+        event_count: EventCount = off();
         /// Rejected performance events.
-        rejected_event_count: RejectedEventCount = off(), later;
+        rejected_event_count: RejectedEventCount = off();
     }
 }
 

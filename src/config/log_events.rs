@@ -164,7 +164,7 @@ section! {
         /// Adds the name of the app to the events that have its id only.
         app_name_lookup: Toggle<false> = off();
         /// Events that the filter rejects.
-        track_rejected_events: RejectedEvents = off(), later;
+        track_rejected_events: RejectedEvents = off();
         /// Which events are wanted.
         monitor_filter: MonitorFilter = MonitorFilter::default();
     }

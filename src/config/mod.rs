@@ -127,7 +127,7 @@ section! {
         /// Requests that say that the process lives.
         heartbeat: Heartbeat = off();
         /// Memory and uptime of the process.
-        uptime_monitor: UptimeMonitor = off(), later;
+        uptime_monitor: UptimeMonitor = off();
         /// Counters of own errors.
         error_tracking: ErrorTracking = off(), later;
         /// What Butler SOS has no key for.

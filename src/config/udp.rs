@@ -78,7 +78,7 @@ section! {
     /// State of the queue.
     pub struct QueueMetrics {
         /// As points of InfluxDB.
-        influxdb: QueueMetricsInfluxdb = off(), later;
+        influxdb: QueueMetricsInfluxdb = off();
     }
 }
 

@@ -7,8 +7,12 @@
 //! A shard records into a [`LocalHistogram`] and publishes it once per batch: at most one atomic
 //! addition per bucket and batch, none per event.
 
+use std::array;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::event::Listener;
 
 /// Upper bounds of the buckets in microseconds, inclusive; one more bucket takes what is longer.
 pub const BOUNDS_US: [u64; 18] = [
@@ -36,6 +40,8 @@ fn microseconds(nanoseconds: u64, count: u64) -> u64 {
 pub struct Histogram {
     counts: [AtomicU64; BUCKETS],
     sum_us: AtomicU64,
+    /// The longest since somebody asked last.
+    max_ns: AtomicU64,
 }
 
 impl Histogram {
@@ -43,6 +49,12 @@ impl Histogram {
     pub fn record(&self, nanoseconds: u64, count: u64) {
         self.counts[bucket(nanoseconds)].fetch_add(count, Ordering::Relaxed);
         self.sum_us.fetch_add(microseconds(nanoseconds, count), Ordering::Relaxed);
+        self.max_ns.fetch_max(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The longest latency since the last call, in nanoseconds; 0 without any.
+    pub fn take_max_ns(&self) -> u64 {
+        self.max_ns.swap(0, Ordering::Relaxed)
     }
 
     /// The counts now. Buckets that are being added to meanwhile may be one batch apart.
@@ -57,24 +69,30 @@ impl Histogram {
 
 /// The part of a [`Histogram`] that one thread has not published yet.
 #[derive(Debug, Default)]
-pub struct LocalHistogram(Distribution);
+pub struct LocalHistogram {
+    distribution: Distribution,
+    max_ns: u64,
+}
 
 impl LocalHistogram {
     /// Counts `count` events that took `nanoseconds` each.
     pub fn record(&mut self, nanoseconds: u64, count: u64) {
-        self.0.counts[bucket(nanoseconds)] += count;
-        self.0.sum_us = self.0.sum_us.wrapping_add(microseconds(nanoseconds, count));
+        let Distribution { counts, sum_us } = &mut self.distribution;
+        counts[bucket(nanoseconds)] += count;
+        *sum_us = sum_us.wrapping_add(microseconds(nanoseconds, count));
+        self.max_ns = self.max_ns.max(nanoseconds);
     }
 
     /// Moves what was counted to `histogram`. To be called once per batch.
     pub fn publish(&mut self, histogram: &Histogram) {
-        for (shared, local) in histogram.counts.iter().zip(&self.0.counts) {
+        for (shared, local) in histogram.counts.iter().zip(&self.distribution.counts) {
             if *local > 0 {
                 shared.fetch_add(*local, Ordering::Relaxed);
             }
         }
-        histogram.sum_us.fetch_add(self.0.sum_us, Ordering::Relaxed);
-        self.0 = Distribution::default();
+        histogram.sum_us.fetch_add(self.distribution.sum_us, Ordering::Relaxed);
+        histogram.max_ns.fetch_max(self.max_ns, Ordering::Relaxed);
+        *self = Self::default();
     }
 }
 
@@ -92,6 +110,15 @@ impl Distribution {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            counts: array::from_fn(|i| self.counts[i].wrapping_sub(earlier.counts[i])),
+            sum_us: self.sum_us.wrapping_sub(earlier.sum_us),
+        }
     }
 
     /// The upper bound of the bucket that holds the quantile `q` (0 to 1): never less than the true
@@ -119,20 +146,33 @@ impl Distribution {
     }
 }
 
+impl AddAssign for Distribution {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.sum_us = self.sum_us.wrapping_add(other.sum_us);
+    }
+}
+
 /// The two latencies of an event, both counted from its receive time.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// Until it is encoded in a batch.
-    pub batch: Histogram,
+    /// Until it is encoded in a batch, per listener.
+    pub batch: [Histogram; Listener::COUNT],
     /// Until a destination has acknowledged it.
     pub delivered: Histogram,
 }
 
 impl Latency {
-    /// The histograms and their names in metrics and JSON.
+    /// The distributions over both listeners, and their names in metrics and JSON.
     #[must_use]
-    pub fn stages(&self) -> [(&'static str, &Histogram); 2] {
-        [("batch", &self.batch), ("delivered", &self.delivered)]
+    pub fn stages(&self) -> [(&'static str, Distribution); 2] {
+        let mut batch = Distribution::default();
+        for listener in &self.batch {
+            batch += listener.snapshot();
+        }
+        [("batch", batch), ("delivered", self.delivered.snapshot())]
     }
 }
 
@@ -164,6 +204,20 @@ mod tests {
         assert_eq!(seen.count(), 6);
         assert_eq!(seen.counts[1], 4);
         assert_eq!(seen.sum_us, 4 * 150 + 2 * 7_000_000);
+        assert_eq!(histogram.take_max_ns(), 7_000_000_000);
+        assert_eq!(histogram.take_max_ns(), 0, "since the last time");
+        histogram.record(150_000, 1);
+        let later = histogram.snapshot().since(&seen);
+        assert_eq!((later.count(), later.sum_us), (1, 150));
+    }
+
+    #[test]
+    fn stages_take_both_listeners_together() {
+        let latency = Latency::default();
+        latency.batch[0].record(150_000, 1);
+        latency.batch[1].record(250_000, 2);
+        let [(name, batch), _] = latency.stages();
+        assert_eq!((name, batch.count(), batch.sum_us), ("batch", 3, 650));
     }
 
     #[test]

@@ -304,6 +304,17 @@ pub struct DestinationLedger {
     pub last_error: LastError,
 }
 
+impl DestinationLedger {
+    fn new(name: &str, shards: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
+            delivered: DeliverBlock::default(),
+            last_error: LastError::default(),
+        }
+    }
+}
+
 /// All blocks of one engine.
 #[derive(Debug)]
 pub struct Ledger {
@@ -313,6 +324,9 @@ pub struct Ledger {
     pub shards: Vec<[ShardBlock; Listener::COUNT]>,
     /// Per destination.
     pub destinations: Vec<Arc<DestinationLedger>>,
+    /// Ringside's own points, per destination that gets them: not one of them is an event, so they
+    /// are not mixed with events.
+    pub own_points: Vec<Arc<DestinationLedger>>,
 }
 
 impl Ledger {
@@ -326,22 +340,27 @@ impl Ledger {
             shards: (0..shards).map(|_| array::from_fn(|_| ShardBlock::default())).collect(),
             destinations: destinations
                 .iter()
-                .map(|name| {
-                    Arc::new(DestinationLedger {
-                        name: name.clone(),
-                        assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
-                        delivered: DeliverBlock::default(),
-                        last_error: LastError::default(),
-                    })
-                })
+                .map(|name| Arc::new(DestinationLedger::new(name, shards)))
                 .collect(),
+            own_points: Vec::new(),
         }
+    }
+
+    /// Also accounts for own points to the destination `name`.
+    #[must_use]
+    pub fn with_own_points(mut self, name: &str) -> Self {
+        // They come from one place, as if from one shard.
+        self.own_points.push(Arc::new(DestinationLedger::new(name, 1)));
+        self
     }
 
     /// The ledger now, read downstream first.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let destinations = self.destinations.iter().map(|d| DestinationSnapshot::read(d)).collect();
+        let read = |destinations: &[Arc<DestinationLedger>]| {
+            destinations.iter().map(|d| DestinationSnapshot::read(d)).collect()
+        };
+        let (destinations, own_points) = (read(&self.destinations), read(&self.own_points));
         let listeners = Listener::ALL.map(|listener| {
             let mut shard = ShardCounts::default();
             for block in &self.shards {
@@ -353,7 +372,7 @@ impl Ledger {
             }
             ListenerSnapshot::new(receive, shard)
         });
-        Snapshot { listeners, destinations }
+        Snapshot { listeners, destinations, own_points }
     }
 }
 
@@ -470,6 +489,8 @@ pub struct Snapshot {
     pub listeners: [ListenerSnapshot; Listener::COUNT],
     /// Per destination.
     pub destinations: Vec<DestinationSnapshot>,
+    /// Ringside's own points, in points.
+    pub own_points: Vec<DestinationSnapshot>,
 }
 
 impl Snapshot {
@@ -478,6 +499,7 @@ impl Snapshot {
     pub fn balanced(&self) -> bool {
         self.listeners.iter().all(ListenerSnapshot::balanced)
             && self.destinations.iter().all(DestinationSnapshot::balanced)
+            && self.own_points.iter().all(DestinationSnapshot::balanced)
     }
 
     /// Whether anything was given up because the time to shut down was over.

@@ -26,6 +26,11 @@ pub trait Sockets: fmt::Debug + Send + Sync {
     /// Whether the listener's queue is above its `backpressureThreshold`.
     fn backpressure(&self, listener: Listener) -> bool;
 
+    /// Datagrams counted in the listener's current window of the rate limit; 0 without one.
+    fn rate_limit_current(&self, _listener: Listener) -> u64 {
+        0
+    }
+
     /// What the receivers did, by name: calls, requests made anew, pauses, completions lost, errors.
     fn receive_events(&self) -> Vec<(&'static str, u64)>;
 }
@@ -78,6 +83,8 @@ pub struct Stats {
     pub listeners: Named<&'static str, ListenerStats>,
     /// The enabled destinations.
     pub destinations: Named<String, DestinationStats>,
+    /// Ringside's own points, per destination that gets them; no events among them.
+    pub own_points: Named<String, DestinationStats>,
     /// Latencies per stage.
     pub latency: Named<&'static str, LatencyStats>,
     /// The engine's threads.
@@ -172,13 +179,16 @@ impl Stats {
             Listener::ALL.into_iter().zip(snapshot.listeners).map(|(listener, counts)| {
                 (listener.name(), ListenerStats::new(state, &report, listener, counts))
             });
-        let destinations = snapshot.destinations.into_iter().map(|destination| {
-            (destination.name.clone(), DestinationStats::new(destination, wall))
-        });
+        let destinations = |snapshots: Vec<DestinationSnapshot>| {
+            let rows = snapshots.into_iter().map(|destination| {
+                (destination.name.clone(), DestinationStats::new(destination, wall))
+            });
+            Named(rows.collect())
+        };
         let latency = state
             .latency
             .stages()
-            .map(|(stage, histogram)| (stage, LatencyStats::new(histogram.snapshot())));
+            .map(|(stage, distribution)| (stage, LatencyStats::new(distribution)));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: seconds(uptime),
@@ -186,7 +196,8 @@ impl Stats {
             healthy: report.healthy(),
             receive: Named(state.sockets.receive_events()),
             listeners: Named(listeners.collect()),
-            destinations: Named(destinations.collect()),
+            destinations: destinations(snapshot.destinations),
+            own_points: destinations(snapshot.own_points),
             latency: Named(latency.into()),
             threads: ThreadStats::of(&report),
             started_s: seconds(started),
@@ -342,7 +353,7 @@ pub(super) mod tests {
         health.add_listener(Listener::UserEvents).set("127.0.0.1:9997".parse().unwrap());
         health.add_thread("rx-0").touch();
         let latency = Latency::default();
-        latency.batch.record(400_000, 60);
+        latency.batch[Listener::UserEvents as usize].record(400_000, 60);
         latency.delivered.record(1_200_000_000, 40);
         State {
             backend: "io_uring",

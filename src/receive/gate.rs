@@ -35,6 +35,11 @@ impl Gate {
         self.sources.load().is_some()
     }
 
+    /// Datagrams that the rate limit has counted in the window that began last; 0 without a limit.
+    pub fn rate_counted(&self) -> u32 {
+        self.rate.counted()
+    }
+
     /// At most so many datagrams in a window of one minute; `None`: any number.
     ///
     /// The window under way is kept: what came in it counts towards the new limit.
@@ -82,6 +87,14 @@ impl Default for Rate {
 }
 
 impl Rate {
+    /// Datagrams in the window that began last; 0 without a limit.
+    fn counted(&self) -> u32 {
+        if self.per_minute.load(Ordering::Relaxed) == Self::UNLIMITED {
+            return 0;
+        }
+        lower(self.window.load(Ordering::Relaxed))
+    }
+
     /// No limit: the configuration's smallest is 1.
     const UNLIMITED: u32 = 0;
 

@@ -34,6 +34,23 @@ fn escape_control(byte: u8, line: &mut Line<'_>) {
     json::escape_letter(byte, line);
 }
 
+/// The name of a measurement, in all versions: `=` stands for itself.
+#[derive(Debug)]
+pub(super) struct Measurement;
+
+impl Escape for Measurement {
+    const EXPANSION: usize = TAG_EXPANSION;
+
+    #[inline]
+    fn is_special(byte: u8) -> bool {
+        (byte == b',') | (byte == b' ') | (byte == b'\n') | (byte == b'\r') | (byte == b'\t')
+    }
+
+    fn escape(byte: u8, line: &mut Line<'_>) {
+        escape_control(byte, line);
+    }
+}
+
 /// The name of a configured tag or category, in all versions.
 ///
 /// Versions read backslashes and control characters in names differently; without them two names are

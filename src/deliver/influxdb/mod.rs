@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`encode`] | writes events as line protocol, in the series of Butler SOS |
+//! | [`point`] | writes points that are not events |
 //! | [`answer`] | what an answer says about the lines that were sent |
 //! | [`setup`] | creates the database or bucket when it is missing |
 //! | [`transport`] | puts it together: a [`Transport`](super::Transport) |
@@ -15,6 +16,7 @@ pub mod encode;
 mod escape;
 mod http;
 mod plan;
+pub mod point;
 pub mod setup;
 mod tables;
 pub mod transport;
