@@ -138,10 +138,10 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
     let mut live = Live::new(config, origin, &engine);
     runtime.block_on(live.begin()).map_err(StartError::failed)?;
     let engine = Engine::start(engine).map_err(StartError::failed)?;
-    let line = ready_line(&engine, &server);
+    let ready = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
-    logging::say(line);
+    logging::say(ready);
     notify_ready();
     Ok(Running { engine, console, runtime, signals, live, shutdown_timeout })
 }

@@ -162,8 +162,8 @@ impl Admission {
     /// other receivers.
     pub(super) fn start_batch(&mut self, levels: &Levels, now_ns: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "the gate takes a clock that wraps")]
-        let now_ms = (now_ns / 1_000_000) as u32;
-        self.now_ms = now_ms;
+        let reading = (now_ns / 1_000_000) as u32;
+        self.now_ms = reading;
         for (gate, view) in self.gates.iter().zip(&mut self.sources) {
             gate.renew(view);
         }
