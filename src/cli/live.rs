@@ -131,7 +131,8 @@ impl Live {
     /// Begins to look the names of the settings in force up. A former set of senders stays until
     /// there are answers.
     fn renew_sources(&mut self) {
-        self.resolving.abort_all();
+        // Dropping the set ends the former tasks.
+        self.resolving = JoinSet::new();
         let allowed = self.allowed();
         for listener in Listener::ALL {
             if self.listener(listener).is_none_or(|listener| !listener.enable_source_validation) {

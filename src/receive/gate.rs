@@ -122,7 +122,6 @@ fn pack(begin: u32, count: u32) -> u64 {
     u64::from(begin) << 32 | u64::from(count)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
 fn upper(window: u64) -> u32 {
     (window >> 32) as u32
 }

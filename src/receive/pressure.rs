@@ -10,7 +10,7 @@ use super::start::Handle;
 use crate::event::Listener;
 
 /// How often lasting backpressure is told again.
-const REPEAT: Duration = Duration::from_secs(60);
+const REPEAT: Duration = Duration::from_mins(1);
 
 /// Something to tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
