@@ -146,7 +146,7 @@ mod tests {
     fn line(version: Version, point: &Point<'_>) -> String {
         let mut out = Buffer::default();
         let lines = point.write(version, 17, &mut out);
-        assert_eq!(lines as usize, out.iter().filter(|&&byte| byte == b'\n').count());
+        assert_eq!(lines as usize, memchr::memchr_iter(b'\n', &out).count());
         String::from_utf8(out.to_vec()).unwrap()
     }
 
