@@ -310,7 +310,9 @@ fn report(drained: &Drained) {
         ));
     }
     let destinations = destinations.iter().map(|destination| ("", destination));
-    let own_points = own_points.iter().map(|destination| ("own points to ", destination));
+    // Those who write none have nothing to read about them.
+    let written = own_points.iter().filter(|destination| destination.assigned > 0);
+    let own_points = written.map(|destination| ("own points to ", destination));
     for (what, destination) in destinations.chain(own_points) {
         logging::say(format_args!(
             "ledger: {what}{} assigned={} delivered={} in_flight={} spooled={} dropped[{}]",

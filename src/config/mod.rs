@@ -314,6 +314,7 @@ pub fn embedded_default() -> Config {
     }
     qix_perf.enable = true;
     config.log_events.engine_performance_monitor.enable = true;
+    config.log_events.engine_performance_monitor.monitor_filter.all_apps.enable = true;
     config.ringside.ndjson =
         Ndjson { enable: true, path: "ringside-data/events.ndjson".to_owned() };
     config
