@@ -12,13 +12,13 @@
 //!       │ lease (slot, length, source, receive time)     SPSC ring, one per (rx, shard)
 //!       ▼
 //!  shard      event  = borrowed view of the slot                             [thread shard-N]
-//!             rules  = is anybody interested in it?
+//!             rules  = is it wanted, and what are its categories?
 //!             encode = straight from the slot into the open batch of each destination
 //!       │ lease returned: slot id                        SPSC ring back to rx
 //!       │ full batches (bytes + event count)             bounded channel, never waited for
 //!       ▼
 //!  deliver    per destination: send, retry, else count                       [thread deliver]
-//!             InfluxDB 1, 2 and 3 · NDJSON
+//!             InfluxDB 1, 2 and 3 · MQTT · New Relic · NDJSON
 //! ```
 //!
 //! The bytes of a datagram are written once by the kernel and next copied by the encoder, into the
