@@ -3,13 +3,20 @@
 mod support;
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
 
-use support::{Config, Ringside};
+use support::{Config, Ringside, number};
 
 fn run(more: &str) -> Ringside {
     let text = format!("{}  {more}\n", Config::default().text());
     let mut ringside = Ringside::start_with(&text, &["-l", "debug"]);
+    // Something to be logged.
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.send_to(b"no event", ringside.log_events).expect("send on loopback");
+    ringside.wait_stats("the datagram is judged", |stats| {
+        number(stats, "/listeners/log_events/parsed") == 1
+    });
     assert!(ringside.stop().success(), "{}", ringside.log());
     ringside
 }
