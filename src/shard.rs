@@ -10,6 +10,7 @@
 //! Envelope, per 372-byte log event on one core: split and validate 250 ns, encode 350 ns; counters
 //! are published once per turn of up to [`TURN_LEASES`] leases.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +94,9 @@ impl std::fmt::Debug for Output {
 /// The batch that is being filled for one destination.
 #[derive(Debug)]
 struct OpenBatch {
+    /// Index of the shard that fills it.
+    shard: usize,
+    settings: Settings,
     output: Output,
     bytes: Buffer,
     events: u32,
@@ -139,6 +143,8 @@ impl Shard {
         let open = outputs
             .into_iter()
             .map(|mut output| OpenBatch {
+                shard: index,
+                settings,
                 bytes: output.sender.buffer(settings.batch_bytes + BATCH_SLACK),
                 output,
                 events: 0,
@@ -191,58 +197,59 @@ impl Shard {
     ) {
         let counts = &mut self.counts[listener as usize];
         counts.taken += 1;
-        match event::parse(listener, payload, &mut self.scratch) {
+        // Out of the shard while an event borrows it, so that the shard can be used meanwhile.
+        let mut scratch = mem::take(&mut self.scratch);
+        match event::parse(listener, payload, &mut scratch) {
+            Ok(event) => {
+                let lost = self.gaps.note(source, &event);
+                // Never below zero: only what was counted as lost can arrive late.
+                counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
+                self.judge(&event, payload, received_ns, now);
+            }
             Err(error) => {
                 counts.rejected.add(error.into(), 1);
                 event_lines::no_event(listener, source, payload, error, now);
                 self.tally.unknown(listener, payload);
             }
-            Ok(event) => {
-                let lost = self.gaps.note(source, &event);
-                // Never below zero: only what was counted as lost can arrive late.
-                counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
-                let app_name = app_name(&self.app_names, &event);
-                let judged = self.rules.judge(&event, app_name);
-                if event_lines::wanted() {
-                    event_lines::event(&event, payload, judged.as_ref().err().copied(), now);
-                }
-                match judged {
-                    Err(reason) => {
-                        counts.rejected.add(reason, 1);
-                        if reason == RejectReason::Filter {
-                            self.tally.filtered(&event, app_name);
-                        } else {
-                            self.tally.received(&event);
-                        }
-                    }
-                    Ok(categories) => {
-                        note(counts, &event);
-                        self.tally.received(&event);
-                        let enriched = Enriched {
-                            event: &event,
-                            received_ns,
-                            app_name: self.rules.written_app_name(&event, app_name),
-                            user_agent: user_agent(&mut self.user_agents, &event),
-                            categories: categories.as_deref(),
-                        };
-                        let due = now + self.settings.flush_interval;
-                        let mut routed = false;
-                        for open in &mut self.open {
-                            routed |= open.encode(&enriched, due);
-                            if open.bytes.len() >= BATCH_BYTES_MAX {
-                                open.hand_over(self.index, &self.settings, now, false);
-                            }
-                        }
-                        counts.accepted[event.kind() as usize] += 1;
-                        if routed {
-                            counts.routed += 1;
-                        } else {
-                            counts.unrouted += 1;
-                        }
-                    }
-                }
-            }
         }
+        self.scratch = scratch;
+        self.note_arrival(listener, received_ns);
+    }
+
+    /// Rejects an event, or enriches it and passes it on.
+    fn judge(&mut self, event: &Event<'_>, payload: &[u8], received_ns: u64, now: Duration) {
+        let counts = &mut self.counts[event.kind().listener() as usize];
+        let app_name = app_name(&self.app_names, event);
+        let judged = self.rules.judge(event, app_name);
+        if event_lines::wanted() {
+            event_lines::event(event, payload, judged.as_ref().err().copied(), now);
+        }
+        if judged == Err(RejectReason::Filter) {
+            self.tally.filtered(event, app_name);
+        } else {
+            self.tally.received(event);
+        }
+        let categories = match judged {
+            Ok(categories) => categories,
+            Err(reason) => return counts.rejected.add(reason, 1),
+        };
+        let enriched = Enriched {
+            event,
+            received_ns,
+            app_name: self.rules.written_app_name(event, app_name),
+            user_agent: user_agent(&mut self.user_agents, event),
+            categories: categories.as_deref(),
+        };
+        note(counts, event);
+        counts.accepted[event.kind() as usize] += 1;
+        if route(&mut self.open, &enriched, now) {
+            counts.routed += 1;
+        } else {
+            counts.unrouted += 1;
+        }
+    }
+
+    fn note_arrival(&mut self, listener: Listener, received_ns: u64) {
         match self.arrivals.last_mut() {
             // Datagrams of one receive batch are a nanosecond apart (one clock read per batch).
             Some((of, last, count)) if *of == listener && received_ns.abs_diff(*last) < 1_000 => {
@@ -264,10 +271,10 @@ impl Shard {
         let now = clock.now();
         self.tally.end_turn(now, self.counts.map(|counts| counts.taken));
         for open in &mut self.open {
-            if open.is_due(&self.settings, now) {
-                open.hand_over(self.index, &self.settings, now, false);
+            if open.is_due(now) {
+                open.hand_over(now, false);
             }
-            open.publish(self.index);
+            open.publish();
         }
         for listener in Listener::ALL {
             self.ledger.shards[self.index][listener as usize]
@@ -297,9 +304,9 @@ impl Shard {
         let mut done = self.tally.flush() || give_up;
         for open in &mut self.open {
             if open.events > 0 {
-                open.hand_over(self.index, &self.settings, now, give_up);
+                open.hand_over(now, give_up);
             }
-            open.publish(self.index);
+            open.publish();
             done &= open.events == 0;
         }
         done
@@ -307,13 +314,14 @@ impl Shard {
 }
 
 impl OpenBatch {
-    fn encode(&mut self, enriched: &Enriched<'_>, due: Duration) -> bool {
+    /// Adds an event, if the destination wants it.
+    fn encode(&mut self, enriched: &Enriched<'_>, now: Duration) -> bool {
         if !self.output.encoder.wants(enriched.event) {
             return false;
         }
         if self.events == 0 {
             self.oldest_ns = enriched.received_ns;
-            self.due = due;
+            self.due = now + self.settings.flush_interval;
         }
         self.output.encoder.encode(enriched, &mut self.bytes);
         self.events += 1;
@@ -322,28 +330,29 @@ impl OpenBatch {
         true
     }
 
-    fn is_due(&self, settings: &Settings, now: Duration) -> bool {
+    fn is_due(&self, now: Duration) -> bool {
         self.events > 0
-            && (self.bytes.len() >= settings.batch_bytes
-                || self.events >= settings.batch_events
+            && (self.bytes.len() >= self.settings.batch_bytes
+                || self.events >= self.settings.batch_events
                 || now >= self.due)
     }
 
     /// Hands the batch to the destination's queue. Without room it stays open and grows, up to
     /// [`BATCH_BYTES_MAX`]; then, or with `give_up`, it is dropped and counted.
-    fn hand_over(&mut self, shard: usize, settings: &Settings, now: Duration, give_up: bool) {
+    fn hand_over(&mut self, now: Duration, give_up: bool) {
         if !self.output.sender.has_room() && self.bytes.len() < BATCH_BYTES_MAX && !give_up {
             self.due = now + ROOM_RETRY;
             return;
         }
-        let capacity = settings.batch_bytes + BATCH_SLACK;
-        let bytes = std::mem::replace(&mut self.bytes, self.output.sender.buffer(capacity));
-        let events = std::mem::take(&mut self.events);
-        let batch = Batch { bytes: bytes.freeze(), events, oldest_ns: self.oldest_ns, shard };
+        let capacity = self.settings.batch_bytes + BATCH_SLACK;
+        let bytes = mem::replace(&mut self.bytes, self.output.sender.buffer(capacity));
+        let events = mem::take(&mut self.events);
+        let batch =
+            Batch { bytes: bytes.freeze(), events, oldest_ns: self.oldest_ns, shard: self.shard };
         // Published before the batch can be taken, so that no reader sees it taken before sent.
         self.counts.open = 0;
         self.counts.sent += u64::from(events);
-        self.publish(shard);
+        self.publish();
         if let Err(batch) = self.output.sender.try_send(batch) {
             let lost = if give_up { &mut self.counts.shutdown } else { &mut self.counts.overflow };
             *lost += u64::from(batch.events);
@@ -351,9 +360,21 @@ impl OpenBatch {
         }
     }
 
-    fn publish(&self, shard: usize) {
-        self.output.ledger.assigned[shard].publish(&self.counts);
+    fn publish(&self) {
+        self.output.ledger.assigned[self.shard].publish(&self.counts);
     }
+}
+
+/// Encodes an event for every destination that wants it; returns whether one did.
+fn route(open: &mut [OpenBatch], enriched: &Enriched<'_>, now: Duration) -> bool {
+    let mut routed = false;
+    for open in open {
+        routed |= open.encode(enriched, now);
+        if open.bytes.len() >= BATCH_BYTES_MAX {
+            open.hand_over(now, false);
+        }
+    }
+    routed
 }
 
 /// The browser behind a user event.
