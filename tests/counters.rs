@@ -191,8 +191,8 @@ fn rejected_performance_events_are_counted_with_their_process_time() {
         number(stats, "/listeners/log_events/rejected/filter") == 2
     });
     assert!(ringside.stop().success());
-    let series = "my_rejects,app_id=e7af59a0-c243-480d-9571-08727551a66f,method=Global::OpenApp,\
-                  object_type=barchart,qs_env=dev";
+    let series = "my_rejects,app_id=e7af59a0-c243-480d-9571-08727551a66f,app_name_set=false,\
+                  method=Global::OpenApp,object_type=barchart,qs_env=dev,source=qseow-qix-perf";
     assert_eq!(counted(&sink, 2, "my_rejects", "counter"), BTreeMap::from([(series.into(), 2)]));
     let lines = lines(&sink, "my_rejects");
     let times = lines.iter().map(|line| point(line, "process_time").1.parse::<f64>().unwrap());
