@@ -153,6 +153,52 @@ fn counters_that_are_switched_off_are_not_written() {
     }
 }
 
+/// Difference 10.
+#[test]
+fn events_of_disabled_sources_are_counted_under_their_own_host_and_subsystem() {
+    let sink = Sink::recording();
+    let config = Config { sources: vec!["proxy"], ..Config::influxdb(2, sink.address()) };
+    let mut ringside = Ringside::start_with(&(config.text() + COUNTERS), &[]);
+    let engine = proxy_event("x").replacen("qseow-proxy", "qseow-engine", 1);
+    send_all(ringside.log_events, [engine]);
+    ringside.wait_stats("the event is rejected", |stats| {
+        number(stats, "/listeners/log_events/rejected/source_disabled") == 1
+    });
+    assert!(ringside.stop().success());
+    let series = "my_counts,event_type=log,host=pro2-win1,qs_env=dev\\ 1,source=qseow-engine,\
+                  subsystem=Audit.Proxy.Proxy";
+    assert_eq!(counted(&sink, 2, "my_counts", "counter"), BTreeMap::from([(series.into(), 1)]));
+}
+
+/// With received events uncounted: each switch works alone (difference 11).
+#[test]
+fn rejected_performance_events_are_counted_with_their_process_time() {
+    let sink = Sink::recording();
+    let config = Config::influxdb(2, sink.address()).text().replacen(
+        "monitorFilter:\n        allApps:\n          enable: true",
+        "trackRejectedEvents:\n        enable: true\n        tags:\n          - name: qs_env\n            \
+         value: dev\n      monitorFilter:\n        allApps:\n          enable: false",
+        1,
+    );
+    let counters = "  qlikSenseEvents:\n    influxdb:\n      enable: true\n      writeFrequency: 50\n    \
+                    rejectedEventCount:\n      enable: true\n      influxdb:\n        \
+                    measurementName: my_rejects\n";
+    let mut ringside = Ringside::start_with(&(config + counters), &[]);
+    let event = "/qseow-qix-perf/;14;;;INFO;h;S;svc;0;LAB;u;;;e7af59a0-c243-480d-9571-08727551a66f;7;\
+                 Global::OpenApp;12.5;1;1;1;1;3;obj;4;5;barchart";
+    send_all(ringside.log_events, [event; 2]);
+    ringside.wait_stats("the events are rejected", |stats| {
+        number(stats, "/listeners/log_events/rejected/filter") == 2
+    });
+    assert!(ringside.stop().success());
+    let series = "my_rejects,app_id=e7af59a0-c243-480d-9571-08727551a66f,app_name_set=false,\
+                  method=Global::OpenApp,object_type=barchart,qs_env=dev,source=qseow-qix-perf";
+    assert_eq!(counted(&sink, 2, "my_rejects", "counter"), BTreeMap::from([(series.into(), 2)]));
+    let lines = lines(&sink, "my_rejects");
+    let times = lines.iter().map(|line| point(line, "process_time").1.parse::<f64>().unwrap());
+    assert!((times.sum::<f64>() - 25.0).abs() < 1e-9, "{lines:?}");
+}
+
 #[test]
 fn queue_metrics_add_up_in_the_types_of_each_version() {
     for version in [1, 2, 3] {

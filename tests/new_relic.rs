@@ -114,6 +114,38 @@ fn accounts_get_their_events_whatever_becomes_of_the_others() {
     assert!(!ringside.log().contains("NRKEY"), "secrets do not show:\n{}", ringside.log());
 }
 
+/// Differences 16 and 29.
+#[test]
+fn fatal_events_and_scrambled_log_events_are_for_the_file_to_say() {
+    let sink = Sink::answering(|_| Reply::json(202, r#"{"success":true}"#));
+    let text = file(&sink.url(), &["First NR account"], ACCOUNTS)
+        .replacen("error: true, warn: true", "error: true, warn: true, fatal: false", 1)
+        .replacen(
+            "  ringside:\n",
+            "  ringside:\n    newRelic:\n      scrambleLogEvents: true\n",
+            1,
+        );
+    let ringside = Ringside::start_with(&text, &[]);
+    send_all(ringside.user_events, [user_event("goran")]);
+    let fatal = proxy_event("fatal").replacen("WARN", "FATAL", 1);
+    send_all(ringside.log_events, [fatal, proxy_event("warn")]);
+    let stats = wait_delivered(&ringside, "First NR account", 2);
+    assert_eq!(number(&stats, "/listeners/log_events/unrouted"), 1, "FATAL");
+    let events = events(&sink.requests(), FIRST);
+    let [user, log] = ["qs_userEvent", "qs_logEvent"].map(|kind| {
+        events.iter().find(|event| event["eventType"] == kind).unwrap_or_else(|| panic!("{kind}"))
+    });
+    assert_eq!(log["qs_message"], "warn");
+    for (of_user, of_log) in [
+        ("qs_userFull", "qs_user_full"),
+        ("qs_userDirectory", "qs_user_directory"),
+        ("qs_userId", "qs_user_id"),
+    ] {
+        assert_eq!(user[of_user], log[of_log], "the same user is the same hash");
+    }
+    assert_eq!(log["qs_user_id"], "76b784e6533bb670");
+}
+
 #[test]
 fn a_busy_account_is_left_alone_as_long_as_it_asks() {
     let sink = Sink::answering(|request| match request.number {

@@ -2,7 +2,7 @@
 //!
 //! In three steps. The model of Butler SOS writes exactly the lines that Butler SOS wrote. The
 //! differences, one function each, turn them into the lines that are expected. Ringside writes those
-//! lines: in this process, and as a program that receives UDP and sends HTTP.
+//! lines: in this process, and as a program that receives UDP and sends to every destination.
 
 mod butler_sos;
 mod differences;
@@ -10,10 +10,10 @@ mod line_protocol;
 mod messages;
 mod posts;
 mod recordings;
+mod replay;
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use proptest::collection::vec;
@@ -29,18 +29,13 @@ use uuid::Uuid;
 
 use butler_sos::{Datagram, Loss, Rules, Version};
 use differences::{DIFFERENCES, Expected};
-use line_protocol::{Line, Value};
+use line_protocol::Line;
 use recordings::judging::Judge;
-use recordings::{Recording, config, modelled, rules, unrecorded};
+use recordings::{Recording, modelled, rules, unrecorded};
 use ringside::observe::ledger::RejectReason;
-use support::sink::{Reply, Request, Sink};
-use support::{Ringside, number, proxy_event, user_event};
 
 /// Seed of the changed datagrams: every run has the same ones.
 const SEED: u64 = 15;
-
-/// What the user ids and messages of the markers begin with.
-const MARKER: &str = "marker-";
 
 /// How many mismatches are printed before the rest is only counted.
 const SHOWN: usize = 8;
@@ -233,176 +228,6 @@ fn assert_as_modelled(name: &str, datagram: &Datagram, rules: &Rules, version: V
         String::from_utf8_lossy(&datagram.payload),
         difference(&wanted, &got)
     );
-}
-
-#[test]
-fn the_program_sends_influxdb_1_what_butler_sos_sent_after_the_differences() {
-    replay(Version::V1, "auto");
-}
-
-#[test]
-fn the_program_sends_influxdb_2_what_butler_sos_sent_after_the_differences() {
-    replay(Version::V2, "auto");
-}
-
-#[test]
-fn the_program_sends_influxdb_3_what_butler_sos_sent_after_the_differences() {
-    replay(Version::V3, "auto");
-}
-
-#[test]
-fn so_does_the_program_that_receives_without_io_uring() {
-    replay(Version::V1, "tokio");
-}
-
-/// Sends all recorded datagrams to the program, over UDP, and compares what it sends to InfluxDB.
-fn replay(version: Version, backend: &str) {
-    let recordings = Recording::all();
-    let sink = Sink::answering(influxdb_answer);
-    let mut ringside = Ringside::start_with(&file(version, backend, sink.address()), &[]);
-    let sent = send(&recordings, &ringside);
-    let delivered = ringside.wait_stats("everything is delivered", |stats| {
-        number(stats, "/destinations/influxdb/delivered")
-            == number(stats, "/destinations/influxdb/assigned")
-            && Listener::ALL
-                .iter()
-                .all(|&listener| parsed(stats, listener) == sent[listener as usize])
-    });
-    assert_rejects(&recordings, &delivered);
-    let status = ringside.stop();
-    assert!(status.success(), "{status}\n{}", ringside.log());
-
-    let received = received(&sink, version);
-    let rules = rules(version);
-    let mut mismatches = Mismatches::default();
-    for (index, recording) in recordings.iter().enumerate() {
-        let wanted = expected(recording.modelled(&rules, version, true), version);
-        let got = received.get(&index).cloned().unwrap_or_default();
-        mismatches.note(recording, version, wanted == got, || difference(&wanted, &got));
-    }
-    mismatches.assert_none();
-}
-
-/// What an InfluxDB that has the database says.
-fn influxdb_answer(request: &Request) -> Reply {
-    match request.path.split('?').next().unwrap_or_default() {
-        "/query" => Reply::json(200, r#"{"results":[{"series":[{"values":[["senseops"]]}]}]}"#),
-        "/api/v2/orgs" => Reply::json(200, r#"{"orgs":[{"id":"0000000000000001"}]}"#),
-        "/api/v2/buckets" => Reply::json(200, r#"{"buckets":[{"id":"0000000000000002"}]}"#),
-        _ => Reply::status(204),
-    }
-}
-
-/// The configuration that was recorded with, on free ports.
-fn file(version: Version, backend: &str, influxdb: SocketAddr) -> String {
-    let mut text = config(version).to_owned();
-    for (recorded, here) in [
-        ("portUserActivityEvents: 9997", "portUserActivityEvents: 0".to_owned()),
-        ("portLogEvents: 9996", "portLogEvents: 0".to_owned()),
-        // Nobody answers for the repository service here; tests/app_names.rs has one.
-        ("enableAppNameExtract: true", "enableAppNameExtract: false".to_owned()),
-        ("    port: 28086", format!("    port: {}", influxdb.port())),
-    ] {
-        assert_eq!(text.matches(recorded).count(), 1, "{recorded}");
-        text = text.replace(recorded, &here);
-    }
-    text + &format!(
-        "  ringside:\n    flushInterval: 20ms\n    console:\n      port: 0\n    receive:\n      backend: {backend}\n"
-    )
-}
-
-/// Sends the recordings in their order, each followed by a marker on the same port; returns how many
-/// datagrams each port was sent. One sender's events stay in order, so all lines of a port between
-/// two markers belong to one recording.
-fn send(recordings: &[Recording], ringside: &Ringside) -> [u64; Listener::COUNT] {
-    let sockets = [ringside.user_events, ringside.log_events].map(|to| {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        socket.connect(to).expect("connect on loopback");
-        socket
-    });
-    let mut sent = [0; Listener::COUNT];
-    for (index, recording) in recordings.iter().enumerate() {
-        let listener = recording.datagram.listener;
-        let marker = match listener {
-            Listener::UserEvents => user_event(&format!("{MARKER}{index}")),
-            Listener::LogEvents => proxy_event(&format!("{MARKER}{index}")),
-        };
-        for payload in [recording.datagram.payload.as_slice(), marker.as_bytes()] {
-            sockets[listener as usize].send(payload).expect("send on loopback");
-            sent[listener as usize] += 1;
-        }
-        // What is on its way fits into the smallest of socket buffers, so none of it is dropped.
-        if index % 50 == 49 {
-            ringside.wait_stats("what was sent is parsed", |stats| {
-                Listener::ALL.iter().all(|&l| parsed(stats, l) == sent[l as usize])
-            });
-        }
-    }
-    sent
-}
-
-fn parsed(stats: &serde_json::Value, listener: Listener) -> u64 {
-    number(stats, &format!("/listeners/{}/parsed", listener.name()))
-}
-
-/// Nothing is dropped, and what is no event, or not wanted, is rejected for its reason.
-fn assert_rejects(recordings: &[Recording], stats: &serde_json::Value) {
-    let rules = rules(Version::V1);
-    for listener in Listener::ALL {
-        let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
-        for recording in recordings.iter().filter(|r| r.datagram.listener == listener) {
-            if let Err(reason) = outcome(recording, &rules) {
-                *rejected.entry(reason.name()).or_default() += 1;
-            }
-        }
-        let listener = &stats["listeners"][listener.name()];
-        for (reason, count) in listener["rejected"].as_object().expect("reasons") {
-            let wanted = rejected.get(reason.as_str()).copied().unwrap_or(0);
-            assert_eq!(count.as_u64(), Some(wanted), "{reason}: {listener:#}");
-        }
-        for (reason, count) in listener["dropped"].as_object().expect("reasons") {
-            assert_eq!(count.as_u64(), Some(0), "{reason}: {listener:#}");
-        }
-    }
-}
-
-/// The lines that arrived, by the number of their recording.
-fn received(sink: &Sink, version: Version) -> BTreeMap<usize, Vec<Line>> {
-    let mut lines: Vec<(i64, Line)> = sink
-        .requests()
-        .iter()
-        .filter(|request| request.path.contains("/write"))
-        .flat_map(|request| Line::read_all(request.text(), version))
-        .collect();
-    // Requests may overtake each other; times of receipt are unique and in order.
-    lines.sort_by_key(|(time, _)| *time);
-    assert!(lines.is_sorted_by(|(a, _), (b, _)| a < b), "a time twice");
-
-    let mut by_recording: BTreeMap<usize, Vec<Line>> = BTreeMap::new();
-    for measurement in ["user_events", "log_event"] {
-        let mut waiting = Vec::new();
-        for (_, line) in lines.iter().filter(|(_, line)| line.measurement == measurement) {
-            match marked(line) {
-                Some(index) => drop(by_recording.insert(index, std::mem::take(&mut waiting))),
-                None => waiting.push(line.clone()),
-            }
-        }
-        assert!(waiting.is_empty(), "lines after the last marker: {waiting:#?}");
-    }
-    assert!(
-        lines.iter().all(|(_, line)| ["user_events", "log_event"].contains(&&*line.measurement)),
-        "other series"
-    );
-    by_recording
-}
-
-/// The number in a marker's line.
-fn marked(line: &Line) -> Option<usize> {
-    let text = match line.fields.get("message") {
-        Some(Value::Text(text)) => text,
-        _ => line.tags.get("userId")?,
-    };
-    text.strip_prefix(MARKER)?.parse().ok()
 }
 
 #[test]

@@ -335,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_no_event_100_characters_are_told_apart() {
+        let (mut tally, mut collector) = both();
+        let [long, wanted] = [150, 100].map(|characters| "é".repeat(characters));
+        for end in ["", "x"] {
+            let payload = format!("{long}{end};1;t;t;WARN;{long}{end};{long}{end}");
+            receive(&mut tally, Listener::LogEvents, payload.as_bytes());
+        }
+        let counts = collected(&mut tally, &mut collector);
+        let series = ["log", &wanted, &wanted, &wanted].join("|");
+        assert_eq!(texts(&counts.received), [(series, 2)]);
+    }
+
+    #[test]
     fn filtered_events_count_by_app_method_and_object_type() {
         let (mut tally, mut collector) = both();
         let payload = b"/qseow-qix-perf/;14;20211109T153726.028+0200;2021-11-09 15:37:26,028;INFO;h;S;\

@@ -173,7 +173,7 @@ pub fn rules(version: Version) -> Rules {
 }
 
 /// The apps that were known.
-fn apps() -> Vec<App> {
+pub fn apps() -> Vec<App> {
     serde_json::from_str(include_str!("../oracle/apps.json")).expect("JSON")
 }
 

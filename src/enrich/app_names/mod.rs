@@ -177,11 +177,13 @@ impl Refresher {
             ticks.tick().await;
             match self.ask().await {
                 Ok(list) => {
+                    let apps = list.len();
+                    // Before it is said, so that whoever reads it can rely on the names.
+                    names.store(Arc::new(list));
                     if !well {
-                        tracing::info!(apps = list.len(), host = %self.host, "app names are here");
+                        tracing::info!(apps, host = %self.host, "app names are here");
                     }
                     well = true;
-                    names.store(Arc::new(list));
                 }
                 Err(error) => {
                     well = false;

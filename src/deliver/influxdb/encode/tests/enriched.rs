@@ -54,6 +54,20 @@ fn user_events_have_the_name_of_their_app() {
     }
 }
 
+#[test]
+fn line_breaks_in_names_of_apps_do_not_end_the_line() {
+    for (version, tag) in [(V1, "a\\nb\\rc\\td"), (V2, "a\\nb\\rc\\td"), (V3, "abc\\td")] {
+        for payload in [SESSION.to_owned(), performance(&[])] {
+            let line = encode_known(&settings(version), &payload, |plain, encode| {
+                encode(Enriched { app_name: Some("a\nb\rc\td"), ..plain });
+            });
+            assert_eq!(line.lines().count(), 1, "{line}");
+            let name = if payload == SESSION { "appName" } else { "app_name" };
+            assert!(line.contains(&format!(",{name}={tag},")), "{line}");
+        }
+    }
+}
+
 /// The string fields, without looking at the tags.
 fn read_v3(line: &str) -> BTreeMap<String, String> {
     let parsed = parse_lines(line).next().unwrap().unwrap();
@@ -179,6 +193,21 @@ fn in_version_3_nothing_takes_the_name_of_a_field() {
         assert!(!read.tags.contains_key(name), "{name}");
     }
     assert_eq!(text(&read, "message"), "m");
+}
+
+/// There `session_id` is a field of engine events and a tag of performance events, which InfluxDB 3
+/// does not take in one table.
+#[test]
+fn in_version_3_session_ids_can_be_fields_of_all_events() {
+    let settings = EncoderSettings { tags_as_fields: vec!["session_id".into()], ..settings(V3) };
+    for (payload, id) in [
+        (performance(&[]), "3b3b3b3b-3333-4a3b-8b3b-000000000003"),
+        (ENGINE.to_owned(), "3b3b3b3b-3333-4a3b-8b3b-000000000003"),
+    ] {
+        let read = read(&encode_with(&settings, &payload));
+        assert!(!read.tags.contains_key("session_id"), "{payload}");
+        assert_eq!(text(&read, "session_id"), id, "{payload}");
+    }
 }
 
 #[test]
