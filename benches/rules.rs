@@ -1,32 +1,47 @@
-//! What it costs to judge an event: a performance event by its filters, a log event by its message.
-//! The budget for this and for looking up names is 60 ns.
+//! What it costs to judge and enrich an event, for which there is a budget of 60 ns.
+//!
+//! `mix` is the benchmark mix under more rules than most operators have, in the order in which a shard
+//! does it. `parsed and judged` less `parsed` is what judging and enriching cost there; `judged` is the
+//! same alone, and the floor is what nobody gets below: of each event, the look-ups that its kind asks
+//! for, with the keys at hand, or the search for one text.
 //!
 //! Run with `cargo bench --bench rules`.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use ringside::event::{self, Kind, Listener};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+use ringside::enrich::{AppNames, Enriched, UserAgents};
+use ringside::event::{self, Column, Event, Kind, Listener};
 use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
 use ringside::rules::monitor::{AllApps, AppFilter, AppSelector, Choice, MonitorFilter};
 use ringside::rules::{Category, EnabledKinds, ExcludedUser, Rules, Settings};
+use ringside::synthetic::{Cluster, Mix};
 use uuid::Uuid;
 
-const APP: &str = "e7af59a0-c243-480d-9571-08727551a66f";
+/// Events of the mix: enough for its proportions, few enough to stay in the cache like the one event
+/// that a shard has in hand.
+const EVENTS: usize = 100;
 
-/// Twenty of everything: longer lists than most operators have.
-const LISTED: u128 = 20;
+/// Apps whose names are known.
+const APPS: u128 = 1000;
 
-fn texts(name: &str) -> Vec<String> {
-    (0..LISTED).map(|n| format!("{name}{n}")).collect()
+fn texts(name: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{name}{n}")).collect()
 }
 
-fn settings() -> Settings {
-    let some = |id| AppSelector { id: Some(Uuid::from_u128(id)), name: None };
-    let apps: Vec<AppSelector> = (0..LISTED).map(some).collect();
-    let user = |id| ExcludedUser { directory: "LAB".into(), id };
+fn with_id(id: Uuid) -> AppSelector {
+    AppSelector { id: Some(id), name: None }
+}
+
+/// 20 rules, 10 users, and filters with 50 apps and 20 of everything else. `seen` are apps of the
+/// traffic, which are listed too.
+fn settings(seen: &[Uuid]) -> Settings {
+    let apps = |first: u128| (first..first + 50).map(|id| with_id(Uuid::from_u128(id)));
     let rule = |text: String| Rule {
-        levels: vec![Level::Warn, Level::Error],
+        levels: vec![Level::Warn, Level::Error, Level::Fatal],
         action: Action::Categorise(vec![Category { name: "c".into(), value: text.clone() }]),
         filters: vec![
             Filter::Start(format!("{text} at the start")),
@@ -34,31 +49,125 @@ fn settings() -> Settings {
             Filter::Anywhere(text),
         ],
     };
+    let mut rules: Vec<Rule> = texts("Connection lost ", 17).into_iter().map(rule).collect();
+    rules.extend(["certificate", "session", "failed"].map(|text| rule(text.to_owned())));
+    let user = |id| ExcludedUser { directory: "LAB".into(), id };
     Settings {
-        excluded_users: texts("user").into_iter().map(user).collect(),
+        excluded_users: texts("user", 10).into_iter().map(user).collect(),
         monitor_filter: Some(MonitorFilter {
             all_apps: Some(AllApps {
-                exclude: apps.clone(),
-                object_types: Choice::AllBut(texts("type")),
-                methods: Choice::Only(texts("Method::")),
+                exclude: apps(0).chain(seen.iter().take(2).copied().map(with_id)).collect(),
+                object_types: Choice::AllBut(texts("type", 20)),
+                methods: Choice::AllBut(texts("Method::", 20)),
             }),
             app_specific: vec![AppFilter {
-                include: vec![AppSelector { id: Uuid::try_parse(APP).ok(), name: None }],
-                object_types: Choice::AllBut(texts("type")),
-                objects: Choice::AllBut(texts("object")),
-                methods: Choice::AllBut(texts("Method::")),
+                include: apps(50).chain(seen.iter().copied().map(with_id)).collect(),
+                object_types: Choice::AllBut(texts("type", 20)),
+                objects: Choice::AllBut(texts("object", 20)),
+                methods: Choice::AllBut(texts("Method::", 20)),
             }],
         }),
         categorise: Some(Categorise {
-            rules: texts("Connection lost ").into_iter().map(rule).collect(),
+            rules,
             default: vec![Category { name: "c".into(), value: "unknown".into() }],
         }),
         ..Settings::accepting(EnabledKinds([true; Kind::COUNT]))
     }
 }
 
-fn judge(criterion: &mut Criterion) {
-    let rules = Rules::compile(&settings()).expect("few texts");
+/// Rules and names for some events.
+fn lookups(events: &[Event<'_>]) -> (Rules, AppNames) {
+    let seen: BTreeSet<Uuid> =
+        events.iter().filter_map(|event| event.uuid(Column::AppId)).collect();
+    let seen: Vec<Uuid> = seen.into_iter().collect();
+    let names = (0..APPS).map(Uuid::from_u128).chain(seen.iter().copied());
+    let names = names.map(|id| (id, format!("App {id}"))).collect();
+    (Rules::compile(&settings(&seen)).expect("few texts"), names)
+}
+
+/// Judges and enriches as a shard does; whether the event is wanted.
+fn judge(rules: &Rules, names: &AppNames, agents: &mut UserAgents, event: &Event<'_>) -> bool {
+    let app_name = names.of_event(event);
+    let Ok(categories) = rules.judge(event, app_name) else { return false };
+    black_box(&Enriched {
+        event,
+        received_ns: 0,
+        app_name: rules.written_app_name(event, app_name),
+        user_agent: agents.of_event(event),
+        categories: categories.as_deref(),
+    });
+    true
+}
+
+/// What the least of all implementations does.
+struct Floor {
+    names: HashMap<Uuid, u32, RandomState>,
+    texts: HashSet<Box<str>, RandomState>,
+    text: memchr::memmem::Finder<'static>,
+}
+
+impl Floor {
+    fn judge(&self, event: &Event<'_>) -> bool {
+        if event.kind() != Kind::QixPerf {
+            return self.text.find(event.text(Column::Message).as_bytes()).is_some();
+        }
+        let name = event.uuid(Column::AppId).and_then(|app| self.names.get(&app));
+        name.is_some()
+            && !self.texts.contains(event.text(Column::Method))
+            && !self.texts.contains(event.text(Column::ObjectType))
+    }
+}
+
+fn mix(criterion: &mut Criterion) {
+    let payloads = Cluster::new(1, Mix::BENCHMARK, 4).take(EVENTS);
+    let mut scratches = vec![Vec::new(); EVENTS];
+    let events: Vec<Event<'_>> = payloads
+        .iter()
+        .zip(&mut scratches)
+        .map(|((listener, payload), scratch)| {
+            event::parse(*listener, payload, scratch).expect("an event")
+        })
+        .collect();
+    let (rules, names) = lookups(&events);
+    let mut agents = UserAgents::new();
+    let floor = Floor {
+        names: events.iter().filter_map(|event| Some((event.uuid(Column::AppId)?, 1))).collect(),
+        texts: texts("Method::", 20).into_iter().map(Into::into).collect(),
+        text: memchr::memmem::Finder::new("Connection lost "),
+    };
+    let mut scratch = Vec::new();
+    let mut group = criterion.benchmark_group("mix");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("floor", |bencher| {
+        bencher.iter(|| events.iter().filter(|event| floor.judge(black_box(event))).count());
+    });
+    group.bench_function("judged", |bencher| {
+        bencher.iter(|| {
+            let wanted = |event: &&Event<'_>| judge(&rules, &names, &mut agents, black_box(event));
+            events.iter().filter(wanted).count()
+        });
+    });
+    for (name, judged) in [("parsed", false), ("parsed and judged", true)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut wanted = 0;
+                for (listener, payload) in &payloads {
+                    let event = event::parse(*listener, payload, &mut scratch);
+                    if let Ok(event) = black_box(&event) {
+                        wanted += u32::from(!judged || judge(&rules, &names, &mut agents, event));
+                    }
+                }
+                wanted
+            });
+        });
+    }
+    group.finish();
+}
+
+const APP: &str = "e7af59a0-c243-480d-9571-08727551a66f";
+
+/// What each kind of event costs by itself.
+fn kinds(criterion: &mut Criterion) {
     let engine = |message: &str| {
         format!("/qseow-engine/;14;;;WARN;pro2-win1;System.Engine.Engine;LAB\\service;{message}")
     };
@@ -68,9 +177,13 @@ fn judge(criterion: &mut Criterion) {
              GenericObject::GetLayout;12.5;11;0.25;1;0;3;rwPjBk;123456;234567;{object_type}"
         )
     };
-    let session = "/qseow-proxy-session/;host;Start session;LAB;goran;AppAccess;/hub/;message";
+    let session = format!(
+        "/qseow-proxy-session/;host;Start session;LAB;goran;AppAccess;/app/{APP};UserAgent: \
+         'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+         Chrome/124.0.0.0 Safari/537.36'"
+    );
     let events = [
-        ("user event", Listener::UserEvents, session.to_owned()),
+        ("user event", Listener::UserEvents, session),
         ("performance event", Listener::LogEvents, perf("barchart")),
         ("performance event, not as it came", Listener::LogEvents, perf("(null)")),
         (
@@ -84,16 +197,18 @@ fn judge(criterion: &mut Criterion) {
             engine("Access was denied for the user to the resource that was asked for, at once"),
         ),
     ];
-    let mut group = criterion.benchmark_group("judge");
+    let mut agents = UserAgents::new();
+    let mut group = criterion.benchmark_group("judged");
     for (name, listener, payload) in &events {
         let mut scratch = Vec::new();
         let event = event::parse(*listener, payload.as_bytes(), &mut scratch).expect("an event");
+        let (rules, names) = lookups(std::slice::from_ref(&event));
         group.bench_function(*name, |bencher| {
-            bencher.iter(|| black_box(rules.judge(black_box(&event), Some("Sales"))).is_ok());
+            bencher.iter(|| judge(&rules, &names, &mut agents, black_box(&event)));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, judge);
+criterion_group!(benches, mix, kinds);
 criterion_main!(benches);

@@ -21,8 +21,8 @@ use arc_swap::ArcSwap;
 use crate::counters::Tally;
 use crate::deliver::batch::{Batch, BatchSender, Buffer};
 use crate::deliver::{Clock, Encode};
-use crate::enrich::{AppNames, Enriched, UNKNOWN_APP, UserAgent, UserAgents};
-use crate::event::{self, Column, Event, Kind, Listener};
+use crate::enrich::{AppNames, Enriched, UserAgents};
+use crate::event::{self, Event, Listener};
 use crate::observe::event_lines;
 use crate::observe::health::Beat;
 use crate::observe::histogram::{Latency, LocalHistogram};
@@ -219,7 +219,7 @@ impl Shard {
     /// Rejects an event, or enriches it and passes it on.
     fn judge(&mut self, event: &Event<'_>, payload: &[u8], received_ns: u64, now: Duration) {
         let counts = &mut self.counts[event.kind().listener() as usize];
-        let app_name = app_name(&self.app_names, event);
+        let app_name = self.app_names.of_event(event);
         let judged = self.rules.judge(event, app_name);
         if event_lines::wanted() {
             event_lines::event(event, payload, judged.as_ref().err().copied(), now);
@@ -237,7 +237,7 @@ impl Shard {
             event,
             received_ns,
             app_name: self.rules.written_app_name(event, app_name),
-            user_agent: user_agent(&mut self.user_agents, event),
+            user_agent: self.user_agents.of_event(event),
             categories: categories.as_deref(),
         };
         note(counts, event);
@@ -377,27 +377,11 @@ fn route(open: &mut [OpenBatch], enriched: &Enriched<'_>, now: Duration) -> bool
     routed
 }
 
-/// The browser behind a user event.
-fn user_agent<'c>(agents: &'c mut UserAgents, event: &Event<'_>) -> Option<&'c UserAgent> {
-    agents.get(event.user_agent()?)
-}
-
 /// Takes what was stored last, if that is something new.
 fn renew<T>(current: &mut Arc<T>, newest: &ArcSwap<T>) {
     let newest = newest.load();
     if !Arc::ptr_eq(current, &newest) {
         *current = Arc::clone(&newest);
-    }
-}
-
-/// The name of the app that an event is about; see [`Enriched::app_name`].
-fn app_name<'n>(names: &'n AppNames, event: &Event<'_>) -> Option<&'n str> {
-    match event.kind() {
-        Kind::ProxySession | Kind::ProxyConnection => {
-            event.context_app_id().map(|app| names.get(&app).unwrap_or(UNKNOWN_APP))
-        }
-        Kind::QixPerf => event.uuid(Column::AppId).and_then(|app| names.get(&app)),
-        _ => None,
     }
 }
 

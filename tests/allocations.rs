@@ -1,10 +1,15 @@
 //! The steady state allocates nothing per event, from the receive to the encoded batch.
 //!
-//! The real engine runs in this process under a counting allocator, with a destination for each
-//! format, which gives each batch back at once.
+//! The real engine runs in this process under a counting allocator, with everything that can be switched
+//! on: rules, names, browsers, counters, and a destination for each format, which gives each batch back
+//! at once.
+
+#[path = "support/sink.rs"]
+mod sink;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
@@ -14,15 +19,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
-use ringside::deliver::{Destination, Encode, Served, ndjson};
+use ringside::counters::queue::QueueSettings;
+use ringside::counters::{CountSettings, InfluxSink, SeriesSettings};
+use ringside::deliver::influxdb::{
+    self, Gzip, InfluxSettings, InfluxTransport, TIMEOUT_DEFAULT, Target, Version,
+};
+use ringside::deliver::mqtt::encode::{LogTopics, UserTopics};
+use ringside::deliver::new_relic::encode::Levels;
+use ringside::deliver::{Destination, Encode, Served, mqtt, ndjson, new_relic};
 use ringside::engine::{Engine, Settings};
-use ringside::event::{Kind, Listener};
-use ringside::observe::ledger::DeliverCounts;
+use ringside::enrich::AppNames;
+use ringside::event::{self, Column, Event, Kind, Listener};
+use ringside::observe::ledger::{DeliverCounts, RejectReason};
 use ringside::receive::{self, BackendChoice, ListenerSettings};
-use ringside::rules::{EnabledKinds, Rules};
+use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
+use ringside::rules::monitor::{AllApps, AppFilter, AppSelector, Choice, MonitorFilter};
+use ringside::rules::{Category, EnabledKinds, ExcludedUser, Rules};
 use ringside::shard;
 use ringside::synthetic::{Cluster, Mix};
+use sink::{Options, Reply, Sink};
 
 /// Allocations of the receivers and the shards: what delivers, and this test, say that they do not
 /// count.
@@ -66,16 +81,66 @@ static ALLOCATOR: Counting = Counting;
 /// What a destination is given.
 #[derive(Clone, Copy, Debug)]
 enum Format {
-    Influx(InfluxVersion),
+    Influx(Version),
     Ndjson,
+    Mqtt,
+    NewRelic,
 }
 
-const FORMATS: [Format; 4] = [
-    Format::Influx(InfluxVersion::V1),
-    Format::Influx(InfluxVersion::V2),
-    Format::Influx(InfluxVersion::V3),
+const FORMATS: [Format; 6] = [
+    Format::Influx(Version::V1),
+    Format::Influx(Version::V2),
+    Format::Influx(Version::V3),
     Format::Ndjson,
+    Format::Mqtt,
+    Format::NewRelic,
 ];
+
+fn tags() -> Vec<(String, String)> {
+    vec![("qs_env".into(), "dev".into())]
+}
+
+impl Format {
+    fn encoder(self) -> Box<dyn Encode> {
+        let kinds = [true; Kind::COUNT];
+        match self {
+            Self::Influx(version) => {
+                Box::new(influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
+                    version,
+                    user_tags: tags(),
+                    log_tags: tags(),
+                    tags_as_fields: Vec::new(),
+                    log_row_tag: false,
+                    kinds,
+                }))
+            }
+            Self::Ndjson => Box::new(ndjson::encode::Encoder::new(kinds)),
+            Self::Mqtt => Box::new(mqtt::encode::Encoder::new(&mqtt::encode::EncoderSettings {
+                user: Some(UserTopics {
+                    everything: Some("sense/users".into()),
+                    commands: vec![("Open connection", "sense/opened".into())],
+                }),
+                log: Some(LogTopics {
+                    base: "sense/log".into(),
+                    to_base: true,
+                    to_subsystem: true,
+                }),
+                user_tags: tags(),
+                log_tags: tags(),
+            })),
+            Self::NewRelic => {
+                Box::new(new_relic::encode::Encoder::new(&new_relic::EncoderSettings {
+                    user_events: true,
+                    user_attributes: tags(),
+                    scramble_user_events: true,
+                    levels: [Levels { fatal: true, error: true, warn: true }; Kind::COUNT],
+                    log_attributes: tags(),
+                    scramble_log_events: true,
+                }))
+            }
+        }
+    }
+}
 
 /// Encodes in one format and delivers to nowhere.
 #[derive(Debug)]
@@ -90,18 +155,7 @@ impl Destination for Nowhere {
     }
 
     fn encoder(&self) -> Box<dyn Encode> {
-        let kinds = [true; Kind::COUNT];
-        let Format::Influx(version) = self.format else {
-            return Box::new(ndjson::encode::Encoder::new(kinds));
-        };
-        Box::new(Encoder::new(&EncoderSettings {
-            version,
-            user_tags: vec![("qs_env".into(), "dev".into())],
-            log_tags: vec![("qs_env".into(), "dev".into())],
-            tags_as_fields: Vec::new(),
-            log_row_tag: false,
-            kinds,
-        }))
+        self.format.encoder()
     }
 
     fn serve(self: Box<Self>, mut served: Served) -> Pin<Box<dyn Future<Output = ()>>> {
@@ -119,7 +173,125 @@ impl Destination for Nowhere {
     }
 }
 
-fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
+/// Events of all seven kinds; some are missing, as if lost on the way.
+fn traffic() -> Vec<(Listener, Vec<u8>)> {
+    let events = Cluster::new(7, Mix::CLUSTER, 1).take(4000);
+    let arrives = |(index, event)| (index % 50 != 0).then_some(event);
+    events.into_iter().enumerate().filter_map(arrives).collect()
+}
+
+/// What the events say in one way or another, each once.
+fn said<T: Ord>(
+    events: &[(Listener, Vec<u8>)],
+    what: impl Fn(&Event<'_>) -> Option<T>,
+) -> BTreeSet<T> {
+    let mut scratch = Vec::new();
+    let said = events.iter().filter_map(|(listener, payload)| {
+        what(&event::parse(*listener, payload, &mut scratch).expect("an event"))
+    });
+    said.collect()
+}
+
+/// Rules of every sort, each of which some of the events meet.
+fn rules(events: &[(Listener, Vec<u8>)]) -> ringside::rules::Settings {
+    let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let category =
+        |value: &str| vec![Category { name: "qs_log_category".into(), value: value.into() }];
+    let rule = |action, filters: Vec<Filter>| Rule {
+        levels: vec![Level::Warn, Level::Error, Level::Fatal],
+        action,
+        filters,
+    };
+    let messages: Vec<String> =
+        said(events, |event| Some(event.text(Column::Message).to_owned())).into_iter().collect();
+    let (first, last) = (&messages[1], &messages[messages.len() - 1]);
+    let user = said(events, |event| {
+        let text = |column| event.text(column).to_owned();
+        (event.kind().listener() == Listener::UserEvents)
+            .then(|| (text(Column::UserDirectory), text(Column::UserId)))
+    });
+    let excluded = user.into_iter().take(3).map(|(directory, id)| ExcludedUser { directory, id });
+    let apps: Vec<AppSelector> = said(events, |event| event.uuid(Column::AppId))
+        .into_iter()
+        .map(|id| AppSelector { id: Some(id), name: None })
+        .collect();
+    let named = AppSelector { id: None, name: Some("App 1".into()) };
+    ringside::rules::Settings {
+        excluded_users: excluded.collect(),
+        monitor_filter: Some(MonitorFilter {
+            all_apps: Some(AllApps {
+                exclude: [&apps[..3], &[named.clone()]].concat(),
+                object_types: Choice::AllBut(texts(&["kpi", "map"])),
+                methods: Choice::AllBut(texts(&["Global::OpenApp"])),
+            }),
+            app_specific: vec![AppFilter {
+                include: [&apps[2..5], &[named]].concat(),
+                object_types: Choice::AllBut(texts(&["map"])),
+                objects: Choice::AllBut(texts(&["x"])),
+                methods: Choice::Only(texts(&["GenericObject::GetLayout"])),
+            }],
+        }),
+        categorise: Some(Categorise {
+            rules: vec![
+                rule(Action::Categorise(category("e")), vec![Filter::Anywhere("e".into())]),
+                rule(Action::Categorise(category("end")), vec![Filter::End("d".into())]),
+                rule(Action::Categorise(category("start")), vec![Filter::Start(first.clone())]),
+                rule(Action::Drop, vec![Filter::Start(last.clone())]),
+            ],
+            default: category("unknown"),
+        }),
+        ..ringside::rules::Settings::accepting(EnabledKinds([true; Kind::COUNT]))
+    }
+}
+
+/// Names of all apps of the events but one.
+fn names(events: &[(Listener, Vec<u8>)]) -> AppNames {
+    let apps = said(events, |event| event.uuid(Column::AppId).or_else(|| event.context_app_id()));
+    let named = apps.into_iter().skip(1).enumerate();
+    named.map(|(number, id)| (id, format!("App {number}"))).collect()
+}
+
+/// Counts of everything that is counted, sent to a server.
+fn counters(server: &Sink) -> ringside::counters::Settings {
+    let address = server.address();
+    let transport = InfluxTransport::new(InfluxSettings {
+        https: false,
+        host: address.ip().to_string(),
+        port: address.port(),
+        target: Target::V1 { database: "sense".into(), retention_policy: None, credentials: None },
+        connect_timeout: TIMEOUT_DEFAULT,
+        timeout: TIMEOUT_DEFAULT,
+        gzip: Gzip::Never,
+    });
+    let series = SeriesSettings { measurement: "own".into(), tags: tags() };
+    let queue = QueueSettings {
+        every: Duration::from_millis(20),
+        series: series.clone(),
+        max_size: 200,
+        capacity: 210,
+    };
+    ringside::counters::Settings {
+        influxdb: Some(InfluxSink {
+            version: Version::V1,
+            transport: transport.expect("a transport"),
+        }),
+        counts: Some(CountSettings {
+            // At the end: handing counts over costs something per series and interval, not per event.
+            every: Duration::from_hours(1),
+            received: Some(series.clone()),
+            rejected: Some(series),
+        }),
+        queues: [Some(queue.clone()), Some(queue)],
+        uptime: None,
+    }
+}
+
+fn settings(
+    backend: BackendChoice,
+    events: &[(Listener, Vec<u8>)],
+    batches: &Arc<AtomicU64>,
+    server: &Sink,
+) -> Settings {
     let listener = ListenerSettings {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         max_message_size: 65_507,
@@ -127,10 +299,12 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
         backpressure_threshold: 80,
         strict: false,
     };
+    let rules = Rules::compile(&rules(events)).expect("few texts");
     Settings {
         receive: receive::Settings {
             listeners: [Some(listener.clone()), Some(listener)],
             backend,
+            slots: 1024,
             ..receive::Settings::default()
         },
         shard: shard::Settings {
@@ -140,51 +314,65 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
             batch_events: 5000,
             turn_leases: shard::TURN_LEASES,
         },
-        rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(EnabledKinds([true; Kind::COUNT])))),
-        app_names: Arc::default(),
+        rules: Arc::new(ArcSwap::from_pointee(rules)),
+        app_names: Arc::new(ArcSwap::from_pointee(names(events))),
         destinations: FORMATS
             .map(|format| Box::new(Nowhere { format, batches: Arc::clone(batches) }) as Box<_>)
             .into(),
-        counters: ringside::counters::Settings::default(),
+        counters: counters(server),
         in_flight: 1,
     }
 }
 
-/// Sends `events` and waits until they are delivered; the sending allocates nothing itself.
+/// Sends `events` after `sent` others and waits until they are delivered.
 fn pass(
     engine: &Engine,
     sockets: &[UdpSocket; Listener::COUNT],
     events: &[(Listener, Vec<u8>)],
-    before: u64,
+    sent: &mut u64,
 ) {
     // Paced by the shard, which is slow without optimization: nothing is to be lost.
-    let taken = || engine.state().ledger.shards[0].iter().map(|b| b.read().taken).sum::<u64>();
+    let ledger = &engine.state().ledger;
+    let taken = || ledger.shards[0].iter().map(|b| b.read().taken).sum::<u64>();
     let start = Instant::now();
-    let mut sent = before;
-    for chunk in events.chunks(500) {
+    for chunk in events.chunks(200) {
         for (listener, event) in chunk {
             sockets[*listener as usize].send(event).expect("send on loopback");
         }
-        sent += chunk.len() as u64;
-        while taken() < sent {
+        *sent += chunk.len() as u64;
+        while taken() < *sent {
             assert!(start.elapsed() < Duration::from_secs(30), "{} of {sent} taken", taken());
             thread::yield_now();
         }
     }
-    let destinations = &engine.state().ledger.destinations;
-    let delivered =
-        || destinations.iter().map(|d| d.delivered.read().delivered).min().unwrap_or_default();
-    while delivered() < before + events.len() as u64 {
-        assert!(start.elapsed() < Duration::from_secs(30), "{} delivered", delivered());
+    let waiting = || ledger.snapshot().destinations.iter().map(|d| d.in_flight).sum::<u64>();
+    while waiting() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "{} on their way", waiting());
         thread::park_timeout(Duration::from_millis(1));
     }
 }
 
-fn allocates_nothing_per_event(backend: BackendChoice) {
-    // Events of all seven kinds.
-    let events = Cluster::new(7, Mix::CLUSTER, 1).take(20_000);
+fn encoded(engine: &Engine) -> u64 {
+    engine.state().ledger.snapshot().destinations.iter().map(|d| d.assigned).sum()
+}
+
+/// Whether the events met everything that was switched on.
+fn assert_all_used(engine: &Engine) {
+    let snapshot = engine.state().ledger.snapshot();
+    let [user, log] = &snapshot.listeners;
+    assert!(user.rejected.get(RejectReason::ExcludedUser) > 0);
+    assert!(log.rejected.get(RejectReason::Filter) > 0);
+    assert!(log.rejected.get(RejectReason::CategoryDrop) > 0);
+    assert!(log.upstream_lost > 0 && log.accepted > 0);
+    assert!(snapshot.destinations.iter().all(|destination| destination.assigned > 0));
+    assert!(snapshot.own_points.iter().any(|points| points.assigned > 0), "queue metrics");
+}
+
+fn allocates_nothing_per_event(backend: BackendChoice, server: &Sink) {
+    let events = traffic();
     let batches = Arc::new(AtomicU64::new(0));
-    let engine = Engine::start(settings(backend, &batches)).expect("the engine starts");
+    let engine =
+        Engine::start(settings(backend, &events, &batches, server)).expect("the engine starts");
     let sockets = Listener::ALL.map(|listener| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.connect(engine.receivers().addresses(listener)[0]).expect("connect");
@@ -193,20 +381,19 @@ fn allocates_nothing_per_event(backend: BackendChoice) {
 
     // The first rounds fill pools and grow buffers to their size.
     let mut sent = 0;
-    for _ in 0..3 {
-        pass(&engine, &sockets, &events, sent);
-        sent += events.len() as u64;
+    for _ in 0..2 {
+        pass(&engine, &sockets, &events, &mut sent);
     }
-    let (allocations, batches_before) =
-        (ALLOCATIONS.load(Ordering::SeqCst), batches.load(Ordering::SeqCst));
-    for _ in 0..3 {
-        pass(&engine, &sockets, &events, sent);
-        sent += events.len() as u64;
+    let before =
+        (ALLOCATIONS.load(Ordering::SeqCst), batches.load(Ordering::SeqCst), encoded(&engine));
+    for _ in 0..2 {
+        pass(&engine, &sockets, &events, &mut sent);
     }
-    let allocations = ALLOCATIONS.load(Ordering::SeqCst) - allocations;
-    let batches = batches.load(Ordering::SeqCst) - batches_before;
-    let encoded = 3 * (events.len() * FORMATS.len()) as u64;
+    let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before.0;
+    let batches = batches.load(Ordering::SeqCst) - before.1;
+    let encoded = encoded(&engine) - before.2;
     eprintln!("{allocations} allocations, {batches} batches, {encoded} events encoded");
+    assert_all_used(&engine);
     // A batch may cost a few (the queue's blocks, a shared buffer's header), an event none.
     assert!(allocations <= 4 * batches, "{allocations} allocations for {batches} batches");
     assert!(batches * 100 <= encoded, "{batches} batches would hide what {encoded} events cost");
@@ -221,6 +408,11 @@ fn allocates_nothing_per_event(backend: BackendChoice) {
 #[test]
 fn from_receive_to_batch() {
     UNCOUNTED.set(true);
-    allocates_nothing_per_event(BackendChoice::IoUring);
-    allocates_nothing_per_event(BackendChoice::Tokio);
+    let answer = |_: &sink::Request| {
+        UNCOUNTED.set(true);
+        Reply::status(204)
+    };
+    let server = Sink::start(Options { answer: Some(Arc::new(answer)), ..Options::default() });
+    allocates_nothing_per_event(BackendChoice::IoUring, &server);
+    allocates_nothing_per_event(BackendChoice::Tokio, &server);
 }

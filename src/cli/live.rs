@@ -37,6 +37,8 @@ pub(super) struct Live {
     origin: Option<Origin>,
     rules: Arc<ArcSwap<Rules>>,
     gates: [Arc<Gate>; Listener::COUNT],
+    /// Whether the log listener is bound, which does not change while the engine runs.
+    log_bound: bool,
     /// Tasks that look names up.
     resolving: JoinSet<()>,
 }
@@ -49,6 +51,7 @@ impl Live {
             origin,
             rules: Arc::clone(&engine.rules),
             gates: engine.receive.gates.clone(),
+            log_bound: config.log_listener().is_some(),
             resolving: JoinSet::new(),
         }
     }
@@ -103,7 +106,7 @@ impl Live {
             tracing::warn!("{warning}");
         }
         let mut left = differences(&adopted, &loaded.config);
-        if self.config.log_listener().is_none() && adopted.log_listener().is_some() {
+        if !self.log_bound && adopted.log_listener().is_some() {
             left.push("Butler-SOS.logEvents.source".to_owned());
         }
         if !left.is_empty() {

@@ -97,6 +97,10 @@ impl AllowedSources {
     /// Looks the names up and applies the answers, now and in intervals; never returns unless there
     /// are no names.
     pub(super) async fn renew(mut self) {
+        if self.settings.fail_closed && !self.gate.checks_sources() {
+            // Nobody slips in before the answers.
+            self.gate.allow(Some(self.sources()));
+        }
         self.resolve(ANSWERS).await;
         self.apply();
         self.keep().await;

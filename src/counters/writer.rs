@@ -1,7 +1,8 @@
 //! The future that makes points of counts and states, and sends them to `InfluxDB`.
 //!
 //! Points go through a batch queue and a dispatch like events, but of their own. While that queue is
-//! full, which takes an outage of many intervals, counts are kept and written later.
+//! full, which takes an outage of many intervals, counts are kept and written later, and states of the
+//! moment are left out.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -193,7 +194,11 @@ impl Points {
         }
     }
 
+    /// Without room the point is left out, and the next one covers its time too.
     fn write_queue(&mut self, listener: Listener, wall_ns: u64) {
+        if self.outlet.as_ref().is_none_or(|outlet| !outlet.sender.has_room()) {
+            return;
+        }
         let now = self.state(listener);
         let before = self.queues[listener as usize].replace(now.clone());
         let settings = &self.settings.queues[listener as usize];
@@ -209,7 +214,9 @@ impl Points {
         self.uptime_due = now + settings.schedule.until_next(wall);
         let memory = Memory::read();
         memory.log(settings.level, now);
-        if let (Some(outlet), Some(instance)) = (&mut self.outlet, &settings.instance) {
+        if let (Some(outlet), Some(instance)) = (&mut self.outlet, &settings.instance)
+            && outlet.sender.has_room()
+        {
             outlet.write(&memory.point(instance), wall_ns);
         }
     }

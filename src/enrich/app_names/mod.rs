@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 pub use tls::{CertError, Certificates};
 
+use super::UNKNOWN_APP;
+use crate::event::{Column, Event, Kind};
 use crate::fetch::{Fetch, FetchError};
 use crate::observe::logging::RateLimited;
 
@@ -46,6 +48,19 @@ impl AppNames {
     #[must_use]
     pub fn get(&self, app: &Uuid) -> Option<&str> {
         self.0.get(app).map(AsRef::as_ref)
+    }
+
+    /// The name of the app that an event is about, as in
+    /// [`Enriched::app_name`](super::Enriched::app_name).
+    #[must_use]
+    pub fn of_event(&self, event: &Event<'_>) -> Option<&str> {
+        match event.kind() {
+            Kind::ProxySession | Kind::ProxyConnection => {
+                event.context_app_id().map(|app| self.get(&app).unwrap_or(UNKNOWN_APP))
+            }
+            Kind::QixPerf => event.uuid(Column::AppId).and_then(|app| self.get(&app)),
+            _ => None,
+        }
     }
 
     /// Number of apps.

@@ -15,6 +15,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::{BROWSER_RULES, SYSTEM_RULES, UserAgent};
+use crate::event::Event;
 
 /// Texts remembered. The day's visitors of a public site with every kind of phone have some four
 /// hundred; the users of a large cluster have fewer, on managed computers, and this leaves room for a
@@ -51,6 +52,11 @@ impl UserAgents {
         LazyLock::force(&BROWSER_RULES);
         LazyLock::force(&SYSTEM_RULES);
         Self::default()
+    }
+
+    /// The browser behind a user event whose message has a user agent.
+    pub fn of_event(&mut self, event: &Event<'_>) -> Option<&UserAgent> {
+        self.get(event.user_agent()?)
     }
 
     /// What a user-agent text says, as [`UserAgent::parse`] reads it; `None` if it says nothing.
