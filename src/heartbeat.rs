@@ -1,6 +1,7 @@
 //! Calls a URL at regular times, so that whoever watches it knows that this process lives.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use crate::fetch::{self, Fetch};
+use crate::observe::failures::Failures;
 use crate::observe::logging::RateLimited;
 use crate::schedule::Schedule;
 
@@ -44,6 +46,7 @@ pub struct Heartbeat {
     url: Uri,
     authorization: Option<HeaderValue>,
     schedule: Schedule,
+    failures: Arc<Failures>,
 }
 
 impl Heartbeat {
@@ -57,7 +60,13 @@ impl Heartbeat {
         let tls = fetch::tls(https).map_err(HeartbeatError::Authorities)?;
         let (url, authorization) = without_user(url).ok_or(HeartbeatError::Url)?;
         let fetch = Fetch::new(tls, TIMEOUT, ANSWER_BYTES_MAX);
-        Ok(Self { fetch, url, authorization, schedule })
+        Ok(Self { fetch, url, authorization, schedule, failures: Arc::default() })
+    }
+
+    /// Calls that failed.
+    #[must_use]
+    pub fn failures(&self) -> &Arc<Failures> {
+        &self.failures
     }
 
     /// Calls now and on schedule, without end.
@@ -72,6 +81,7 @@ impl Heartbeat {
             match self.fetch.get(self.url.clone(), &headers).await {
                 Ok(_) => tracing::debug!(host, "heartbeat sent"),
                 Err(error) => {
+                    self.failures.add(error.failure(), 1);
                     if let Some(suppressed) = warnings.allow(start.elapsed()) {
                         tracing::warn!(
                             suppressed,
