@@ -1,5 +1,6 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
+mod errors;
 mod new_relic;
 mod rules;
 
@@ -116,6 +117,7 @@ fn level_of(level: LogLevel) -> Level {
 
 /// The settings of all rooms.
 pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
+    let (app_names, heartbeat) = (app_names(config)?, heartbeat(config)?);
     Ok(Settings {
         engine: engine::Settings {
             receive: receive(config)?,
@@ -128,12 +130,15 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             rules: Arc::new(ArcSwap::from_pointee(compiled(config)?)),
             app_names: Arc::default(),
             destinations: destinations(config)?,
-            counters: counters(config)?,
+            counters: counters::Settings {
+                errors: errors::of(config, app_names.as_ref(), heartbeat.as_ref()),
+                ..counters(config)?
+            },
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints(config),
-        app_names: app_names(config)?,
-        heartbeat: heartbeat(config)?,
+        app_names,
+        heartbeat,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }
@@ -262,6 +267,7 @@ fn counters(config: &Config) -> Result<counters::Settings, SettingsError> {
                 .butler_sos_memory_usage
                 .then(|| uptime.store_in_influxdb.instance_tag.clone()),
         }),
+        errors: None,
     })
 }
 

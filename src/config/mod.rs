@@ -129,7 +129,7 @@ section! {
         /// Memory and uptime of the process.
         uptime_monitor: UptimeMonitor = off();
         /// Counters of own errors.
-        error_tracking: ErrorTracking = off(), later;
+        error_tracking: ErrorTracking = off();
         /// What Butler SOS has no key for.
         ringside: Ringside = Ringside::default();
         /// Usage statistics of Butler SOS. Ringside sends none.
