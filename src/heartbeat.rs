@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn urls_that_are_none_are_refused_and_not_shown() {
-        let schedule = "every 1 hour".parse().unwrap();
+        let schedule: Schedule = "every 1 hour".parse().unwrap();
         for url in ["http://", "http://a b/key", "not a url/key", "/key"] {
-            let error = Heartbeat::new(url, schedule).unwrap_err();
+            let error = Heartbeat::new(url, schedule.clone()).unwrap_err();
             assert!(matches!(error, HeartbeatError::Url), "{url}");
             assert!(!error.to_string().contains("key"), "{error}");
         }

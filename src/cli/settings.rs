@@ -19,6 +19,7 @@ use crate::config::{
 };
 use crate::counters::queue::QueueSettings;
 use crate::counters::uptime::UptimeSettings;
+use crate::counters::uptime_metrics::UptimeMetrics;
 use crate::counters::{self, CountSettings, InfluxSink, SeriesSettings};
 use crate::deliver::influxdb::encode::EncoderSettings;
 use crate::deliver::influxdb::{
@@ -46,6 +47,8 @@ pub(super) struct Settings {
     pub(super) engine: engine::Settings,
     pub(super) endpoints: Vec<BindSettings>,
     pub(super) heartbeat: Option<Heartbeat>,
+    /// One for each account of New Relic that gets them.
+    pub(super) uptime_metrics: Vec<UptimeMetrics>,
     /// Keeps `engine.app_names` up to date, when they are wanted.
     pub(super) app_names: Option<app_names::Refresher>,
     pub(super) shutdown_timeout: Duration,
@@ -118,6 +121,7 @@ fn level_of(level: LogLevel) -> Level {
 /// The settings of all rooms.
 pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
     let (app_names, heartbeat) = (app_names(config)?, heartbeat(config)?);
+    let uptime_metrics = new_relic::uptime_metrics(config)?;
     Ok(Settings {
         engine: engine::Settings {
             receive: receive(config)?,
@@ -131,7 +135,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             app_names: Arc::default(),
             destinations: destinations(config)?,
             counters: counters::Settings {
-                errors: errors::of(config, app_names.as_ref(), heartbeat.as_ref()),
+                errors: errors::of(config, app_names.as_ref(), heartbeat.as_ref(), &uptime_metrics),
                 ..counters(config)?
             },
             in_flight: config.ringside.deliver.in_flight.into(),
@@ -139,6 +143,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         endpoints: endpoints(config),
         app_names,
         heartbeat,
+        uptime_metrics,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }

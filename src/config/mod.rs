@@ -154,6 +154,14 @@ impl Config {
         self.user_events.enable.then(|| (&self.user_events.udp_server_config).into())
     }
 
+    /// The uptime metrics for New Relic, when they are on. As in Butler SOS, `newRelic.enable` has no
+    /// say in it.
+    #[must_use]
+    pub fn uptime_at_new_relic(&self) -> Option<&UptimeNewRelic> {
+        let uptime = &self.uptime_monitor;
+        (uptime.enable && uptime.store_new_relic.enable).then_some(&uptime.store_new_relic)
+    }
+
     /// The settings in effect as a file of their own, with `***` for secrets.
     #[must_use]
     pub fn to_yaml(&self) -> String {

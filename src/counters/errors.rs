@@ -78,8 +78,9 @@ pub(super) struct Errors {
 impl Errors {
     /// Nothing has been collected yet.
     pub fn new(settings: ErrorSettings, ledger: &Ledger) -> Self {
-        let index =
-            |name: &str| ledger.destinations.iter().position(|destination| destination.name == name);
+        let index = |name: &str| {
+            ledger.destinations.iter().position(|destination| destination.name == name)
+        };
         let destinations = settings
             .destinations
             .into_iter()
@@ -180,7 +181,8 @@ impl Errors {
         points.map(|(measurement, ((place, failure), count))| {
             let source = &self.places[*place].0;
             let point = Point::new(measurement).tag("error_type", source.error_type);
-            let point = source.tags.iter().fold(point, |point, (name, value)| point.tag(name, value));
+            let point =
+                source.tags.iter().fold(point, |point, (name, value)| point.tag(name, value));
             let category = failure.category;
             let point = point.field("error_category", Value::Text(category.name()));
             let code = category.code().map(|code| ("error_code", Value::Text(code)));
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
     use crate::deliver::batch::Buffer;
     use crate::deliver::influxdb::Version;
-    use crate::observe::ledger::ShardCounts;
+    use crate::observe::ledger::{ReceiveCounts, ShardCounts};
 
     fn bench() -> (Errors, Ledger) {
         let ledger = Ledger::new(1, 1, &["mqtt".into(), "influxdb".into()]);
@@ -240,6 +242,8 @@ mod tests {
         fail(&ledger, "connection refused", 1);
         errors.collect(&ledger, false);
         fail(&ledger, "HTTP 503: busy", 3);
+        let received = ReceiveCounts { received: 4, handed: 4, ..Default::default() };
+        ledger.receivers[0][Listener::LogEvents as usize].publish(&received);
         let mut counts = ShardCounts { taken: 4, ..Default::default() };
         counts.rejected.add(RejectReason::Malformed, 4);
         ledger.shards[0][Listener::LogEvents as usize].publish(&counts);

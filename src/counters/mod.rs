@@ -7,6 +7,7 @@
 //! | [`queue`] | state of a listener's queue |
 //! | [`errors`] | what failed outside |
 //! | [`uptime`] | memory and uptime of the process |
+//! | [`uptime_metrics`] | the same for New Relic, beside the writer |
 //! | [`writer`] | the future that makes points of all that and sends them |
 //!
 //! Own points have a queue, a transport and a row in the ledger of their own: they neither delay
@@ -19,6 +20,7 @@ mod recorded;
 mod table;
 pub mod tally;
 pub mod uptime;
+pub mod uptime_metrics;
 pub mod writer;
 
 use std::time::Duration;

@@ -170,8 +170,14 @@ mod tests {
     fn reasons_have_the_categories_of_butler_sos() {
         for (reason, category) in [
             ("127.0.0.1:8086: no answer within 10s", "timeout"),
-            ("client error (Connect): tcp connect error: Connection refused (os error 111)", "connection_refused"),
-            ("dns error: failed to lookup address information: Name or service not known", "host_not_found"),
+            (
+                "client error (Connect): tcp connect error: Connection refused (os error 111)",
+                "connection_refused",
+            ),
+            (
+                "dns error: failed to lookup address information: Name or service not known",
+                "host_not_found",
+            ),
             ("Connection reset by peer (os error 104)", "connection_reset"),
             ("invalid peer certificate: UnknownIssuer", "certificate_error"),
             ("mqtt broker:1883: NotAuthorized", "mqtt_error"),

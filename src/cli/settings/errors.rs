@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use crate::config::{Config, InfluxdbVersion};
 use crate::counters::errors::{ErrorSettings, ErrorSource};
+use crate::counters::uptime_metrics::UptimeMetrics;
 use crate::enrich::app_names::Refresher;
 use crate::heartbeat::Heartbeat;
 
-/// Errors of destinations, of the look-up of app names and of the heartbeat, as far as these are in
+/// Errors of destinations, of the look-up of app names, of the heartbeat and of uptime metrics, as far as these are in
 /// use. Types and tags are Butler SOS's where it has them.
 pub(super) fn of(
     config: &Config,
     app_names: Option<&Refresher>,
     heartbeat: Option<&Heartbeat>,
+    uptime_metrics: &[UptimeMetrics],
 ) -> Option<ErrorSettings> {
     let tracking = &config.error_tracking;
     let points = tracking.influxdb.enable && config.influxdb_config.enable;
@@ -31,11 +33,16 @@ pub(super) fn of(
         let source = ErrorSource { error_type: "HEARTBEAT", tags: Vec::new() };
         (source, Arc::clone(heartbeat.failures()))
     });
+    let uptime_metrics = uptime_metrics.iter().map(|metrics| {
+        let url = config.new_relic.metric.url.clone();
+        let tags = vec![("destination_host", url), ("module", "UPTIME_NEW_RELIC".to_owned())];
+        (ErrorSource { error_type: "NEW_RELIC_POST", tags }, Arc::clone(metrics.failures()))
+    });
     Some(ErrorSettings {
         measurement,
         log_summary,
         destinations: destinations(config),
-        others: app_names.into_iter().chain(heartbeat).collect(),
+        others: app_names.into_iter().chain(heartbeat).chain(uptime_metrics).collect(),
     })
 }
 
