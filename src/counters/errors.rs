@@ -290,7 +290,7 @@ mod tests {
     fn the_log_has_each_day_once_and_counts_begin_anew() {
         let (mut errors, ledger) = bench();
         let midnight = 20_000 * DAY_NS;
-        let mut say = |errors: &mut Errors, seconds: u64, ended| {
+        let say = |errors: &mut Errors, seconds: u64, ended| {
             errors.collect(&ledger, ended);
             errors.summary(Duration::from_secs(seconds), midnight + seconds * 1_000_000_000, ended)
         };
