@@ -306,7 +306,7 @@ mod tests {
             ("every 40 days", 16), // the first of December
             ("every week", 5),     // Monday the 20th
             ("every 2 weeks", 5),  // week 47
-            ("every 3 weeks", 12), // week 49, the 4th of December
+            ("every 3 weeks", 19), // week 49, the 4th of December
             ("every month", 16),
             ("every 3 months", 47), // January
             ("every weekday", 0),
