@@ -17,6 +17,8 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 
+use crate::observe::failures::Failure;
+
 const AGENT: &str = concat!("ringside/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer to use. Never holds the path or the query of the URL: they may be secret.
@@ -34,6 +36,18 @@ pub(crate) enum FetchError {
     /// The answer was not complete in time.
     #[error("no answer within {0:?}")]
     Late(Duration),
+}
+
+impl FetchError {
+    /// What kind of failure it is.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Unreachable(text) => Failure::of(text),
+            Self::Status(status) => Failure::http(*status),
+            Self::TooLong(_) => Failure::UNKNOWN,
+            Self::Late(_) => Failure::TIMEOUT,
+        }
+    }
 }
 
 /// A client for single requests.

@@ -1,6 +1,7 @@
 //! Calls a URL at regular times, so that whoever watches it knows that this process lives.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use crate::fetch::{self, Fetch};
+use crate::observe::failures::Failures;
 use crate::observe::logging::RateLimited;
 use crate::schedule::Schedule;
 
@@ -44,6 +46,7 @@ pub struct Heartbeat {
     url: Uri,
     authorization: Option<HeaderValue>,
     schedule: Schedule,
+    failures: Arc<Failures>,
 }
 
 impl Heartbeat {
@@ -57,7 +60,13 @@ impl Heartbeat {
         let tls = fetch::tls(https).map_err(HeartbeatError::Authorities)?;
         let (url, authorization) = without_user(url).ok_or(HeartbeatError::Url)?;
         let fetch = Fetch::new(tls, TIMEOUT, ANSWER_BYTES_MAX);
-        Ok(Self { fetch, url, authorization, schedule })
+        Ok(Self { fetch, url, authorization, schedule, failures: Arc::default() })
+    }
+
+    /// Calls that failed.
+    #[must_use]
+    pub fn failures(&self) -> &Arc<Failures> {
+        &self.failures
     }
 
     /// Calls now and on schedule, without end.
@@ -72,6 +81,7 @@ impl Heartbeat {
             match self.fetch.get(self.url.clone(), &headers).await {
                 Ok(_) => tracing::debug!(host, "heartbeat sent"),
                 Err(error) => {
+                    self.failures.add(error.failure(), 1);
                     if let Some(suppressed) = warnings.allow(start.elapsed()) {
                         tracing::warn!(
                             suppressed,
@@ -113,9 +123,9 @@ mod tests {
 
     #[test]
     fn urls_that_are_none_are_refused_and_not_shown() {
-        let schedule = "every 1 hour".parse().unwrap();
+        let schedule: Schedule = "every 1 hour".parse().unwrap();
         for url in ["http://", "http://a b/key", "not a url/key", "/key"] {
-            let error = Heartbeat::new(url, schedule).unwrap_err();
+            let error = Heartbeat::new(url, schedule.clone()).unwrap_err();
             assert!(matches!(error, HeartbeatError::Url), "{url}");
             assert!(!error.to_string().contains("key"), "{error}");
         }

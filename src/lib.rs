@@ -41,7 +41,7 @@
 //! | [`engine`] | starts the threads, watches them, drains them |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
 //! | [`heartbeat`] | says to a monitoring service that the process lives |
-//! | [`schedule`] | `every 15 minutes` |
+//! | [`schedule`], [`calendar`] | `every 15 minutes`, and the days of the calendar |
 //! | `fetch` | single GET requests |
 //! | [`cli`] | the commands |
 //! | [`secret`] | text that must not be shown |
@@ -55,6 +55,7 @@
 // `missing_errors_doc`: error enums document each variant where they are declared.
 #![allow(clippy::module_name_repetitions, clippy::missing_errors_doc)]
 
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod counters;

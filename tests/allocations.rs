@@ -283,6 +283,7 @@ fn counters(server: &Sink) -> ringside::counters::Settings {
         }),
         queues: [Some(queue.clone()), Some(queue)],
         uptime: None,
+        errors: None,
     }
 }
 

@@ -119,6 +119,58 @@ fn events_are_counted_exactly_in_the_types_of_each_version() {
     }
 }
 
+/// A performance event; fractions of its times are exact in binary.
+fn performance_event(app: &str, method: &str, process_time: f64) -> String {
+    format!(
+        "/qseow-qix-perf/;14;20211109T153726.028+0200;2021-11-09 15:37:26,028;INFO;pro2-win1;\
+         QixPerformance.Engine.Engine;LAB\\qlikservice;3b3b3b3b-1111-4a3b-8b3b-000000000001;LAB;goran;\
+         20211109T153726.028+0200;3b3b3b3b-3333-4a3b-8b3b-000000000003;{app};7;{method};\
+         {process_time};11;0.25;1;0;3;rwPjBk;123456;234567;barchart"
+    )
+}
+
+#[test]
+fn rejected_performance_events_are_counted_with_their_time() {
+    const APP: &str = "e7af59a0-c243-480d-9571-08727551a66f";
+    let counters = COUNTERS
+        .replace(
+            "    eventCount:\n      enable: true",
+            "    rejectedEventCount:\n      enable: true",
+        )
+        .replace("        tags:\n          - name: qs_env\n            value: dev 1\n", "");
+    for version in [1, 2, 3] {
+        let sink = Sink::recording();
+        let text = config(version, &sink, &counters, "").replacen(
+            "      monitorFilter:\n        allApps:\n          enable: true\n",
+            "      trackRejectedEvents:\n        enable: true\n        tags:\n          - name: site\n            \
+             value: north\n      monitorFilter:\n        allApps:\n          enable: false\n",
+            1,
+        );
+        let mut ringside = Ringside::start_with(&text, &[]);
+        let layouts = (0..3).map(|_| performance_event(APP, "GenericObject::GetLayout", 12.5));
+        let opens = (0..2).map(|_| performance_event("", "Global::OpenApp", 1.25));
+        send_all(ringside.log_events, layouts.chain(opens));
+        let tags = "object_type=barchart,site=north,source=qseow-qix-perf";
+        let of_app = format!(
+            "my_counts,app_id={APP},app_name_set=false,method=GenericObject::GetLayout,{tags}"
+        );
+        let of_none = format!("my_counts,app_name_set=false,method=Global::OpenApp,{tags}");
+        let wanted = BTreeMap::from([(of_app.clone(), 3), (of_none.clone(), 2)]);
+        wait_for("all rejected events counted", SOON, || {
+            (counted(&sink, version, "my_counts", "counter") == wanted).then_some(())
+        });
+        assert!(ringside.stop().success());
+        assert_eq!(counted(&sink, version, "my_counts", "counter"), wanted, "nothing twice");
+        let mut times = BTreeMap::new();
+        for line in lines(&sink, "my_counts") {
+            // Without an `i` in all versions.
+            let (series, time) = point(&line, "process_time");
+            *times.entry(series).or_default() += time.parse::<f64>().expect("a number");
+        }
+        assert_eq!(times, BTreeMap::from([(of_app, 37.5), (of_none, 2.5)]));
+    }
+}
+
 #[test]
 fn what_is_counted_when_the_time_comes_to_stop_is_written() {
     let sink = Sink::recording();

@@ -247,3 +247,95 @@ fn accounts_of_the_command_line_need_three_values_each() {
     assert!(log.contains("1, 1 and 0 values"), "{log}");
     assert!(!log.contains("NRKEY-3"), "{log}");
 }
+
+/// Adds the uptime metrics to a configuration.
+fn with_uptime(text: &str, url: &str, accounts: &str, uptime: bool) -> String {
+    format!(
+        "{text}    metric:\n      url: {url}/metric/v1\n      header:\n        - name: X-Metric\n          \
+         value: Metric value\n  uptimeMonitor:\n    enable: true\n    frequency: every 1 second\n    \
+         storeNewRelic:\n      enable: true\n      destinationAccount: [{accounts}]\n      metric:\n        \
+         dynamic:\n          butlerMemoryUsage: {{ enable: true }}\n          \
+         butlerUptime: {{ enable: {uptime} }}\n      attribute:\n        static:\n          \
+         - name: metricType\n            value: butler-sos-uptime\n        dynamic:\n          \
+         butlerVersion: {{ enable: true }}\n"
+    )
+}
+
+/// Butler SOS does not ask `newRelic.enable` here, and stops at the first account that fails.
+#[test]
+fn uptime_metrics_go_to_each_account_on_schedule() {
+    let sink = Sink::answering(|request| match request.header("api-key") {
+        Some("NRKEY-1") => Reply::status(403),
+        _ => Reply::json(202, r#"{"requestId":"x"}"#),
+    });
+    let text = file(&sink.url(), &["First NR account"], ACCOUNTS);
+    let text = text.replacen("newRelic:\n    enable: true", "newRelic:\n    enable: false", 1);
+    let accounts = "First NR account, Second NR account, Second NR account";
+    let mut ringside = Ringside::start_with(&with_uptime(&text, &sink.url(), accounts, true), &[]);
+    let of_second = || {
+        let requests = sink.requests().into_iter();
+        requests.filter(|it| it.header("api-key") == Some("NRKEY-2")).collect::<Vec<_>>()
+    };
+    let requests = support::wait_for("metrics", DEADLINE, || {
+        let requests = of_second();
+        (requests.len() >= 2).then_some(requests)
+    });
+    assert!(ringside.stop().success(), "{}", ringside.log());
+    let uptimes = requests.iter().map(|request| {
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/metric/v1"));
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        assert_eq!(request.header("x-metric"), Some("Metric value"));
+        let body: Value = serde_json::from_str(request.text()).expect("JSON");
+        let common = &body[0]["common"];
+        assert_eq!(common["interval.ms"], 1000);
+        assert!(number(common, "/timestamp") > 1_600_000_000_000, "{common}");
+        let attributes = &common["attributes"];
+        assert_eq!(attributes["metricType"], "butler-sos-uptime");
+        assert_eq!(attributes["version"], env!("CARGO_PKG_VERSION"));
+        let metrics = body[0]["metrics"].as_array().expect("a list");
+        let names: Vec<_> = metrics.iter().map(|it| it["name"].as_str().expect("text")).collect();
+        assert_eq!(
+            names,
+            [
+                "qs_butlerSosHeapUsed",
+                "qs_butlerSosHeapTotal",
+                "qs_butlerSosExternalMem",
+                "qs_butlerSosProcessMem",
+                "qs_butlerSosUptimeMillisec"
+            ]
+        );
+        assert!(number(&metrics[3], "/value") > 1 << 20, "bytes: {body}");
+        number(&metrics[4], "/value")
+    });
+    let uptimes: Vec<u64> = uptimes.collect();
+    assert!(uptimes[0] < uptimes[1] && uptimes[1] < 60_000, "{uptimes:?}");
+    let log = ringside.log();
+    let said = "do not reach the New Relic account First NR account: HTTP 403";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    assert!(!log.contains("NRKEY"), "{log}");
+}
+
+#[test]
+fn uptime_metrics_can_be_chosen() {
+    let sink = Sink::answering(|_| Reply::json(202, "{}"));
+    let text = file(&sink.url(), &["First NR account"], ACCOUNTS);
+    let text = with_uptime(&text, &sink.url(), "First NR account", false);
+    let _ringside = Ringside::start_with(&text, &[]);
+    let requests = support::wait_for("metrics", DEADLINE, || {
+        let requests = sink.requests();
+        (!requests.is_empty()).then_some(requests)
+    });
+    assert!(requests[0].text().contains("qs_butlerSosHeapUsed"), "{requests:?}");
+    assert!(!requests[0].text().contains("qs_butlerSosUptimeMillisec"), "{requests:?}");
+}
+
+#[test]
+fn an_uptime_account_without_credentials_is_named() {
+    let text = file("http://127.0.0.1:9", &["First NR account"], ACCOUNTS);
+    let text = with_uptime(&text, "http://127.0.0.1:9", "Nobody", true);
+    let (output, log) = run(&text, &[]);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    let what = "uptimeMonitor.storeNewRelic.destinationAccount[0]: there are no credentials for \
+                the account `Nobody`";
+    assert!(log.contains(what), "{log}");
+}

@@ -150,7 +150,7 @@ impl StartError {
 }
 
 fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError> {
-    let Settings { engine, endpoints, app_names, heartbeat, shutdown_timeout } =
+    let Settings { engine, endpoints, app_names, heartbeat, uptime_metrics, shutdown_timeout } =
         settings::of(config)
             .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -174,6 +174,9 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
     }
     if let Some(heartbeat) = heartbeat {
         runtime.spawn(heartbeat.run());
+    }
+    for metrics in uptime_metrics {
+        runtime.spawn(metrics.run());
     }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
     let ready = ready_line(&engine, &server);

@@ -2,6 +2,7 @@
 
 mod counters;
 mod endpoints;
+mod errors;
 mod influxdb;
 mod mqtt;
 mod new_relic;
@@ -17,6 +18,7 @@ use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Config, LogLevel, Tag};
+use crate::counters::uptime_metrics::UptimeMetrics;
 use crate::deliver::Destination;
 use crate::deliver::influxdb::{InfluxDestination, InfluxError};
 use crate::deliver::mqtt::{MqttDestination, MqttError};
@@ -38,6 +40,8 @@ pub(super) struct Settings {
     pub(super) engine: engine::Settings,
     pub(super) endpoints: Vec<BindSettings>,
     pub(super) heartbeat: Option<Heartbeat>,
+    /// One for each account of New Relic that gets them.
+    pub(super) uptime_metrics: Vec<UptimeMetrics>,
     /// Keeps `engine.app_names` up to date, when they are wanted.
     pub(super) app_names: Option<app_names::Refresher>,
     pub(super) shutdown_timeout: Duration,
@@ -109,6 +113,8 @@ fn level_of(level: LogLevel) -> Level {
 
 /// The settings of all rooms.
 pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
+    let (app_names, heartbeat) = (app_names(config)?, heartbeat(config)?);
+    let uptime_metrics = new_relic::uptime_metrics(config)?;
     Ok(Settings {
         engine: engine::Settings {
             receive: receive::of(config)?,
@@ -121,12 +127,16 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             rules: Arc::new(ArcSwap::from_pointee(compiled(config)?)),
             app_names: Arc::default(),
             destinations: destinations(config)?,
-            counters: counters::of(config)?,
+            counters: crate::counters::Settings {
+                errors: errors::of(config, app_names.as_ref(), heartbeat.as_ref(), &uptime_metrics),
+                ..counters::of(config)?
+            },
             in_flight: config.ringside.deliver.in_flight.into(),
         },
         endpoints: endpoints::of(config),
-        app_names: app_names(config)?,
-        heartbeat: heartbeat(config)?,
+        app_names,
+        heartbeat,
+        uptime_metrics,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }

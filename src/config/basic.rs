@@ -101,7 +101,7 @@ section! {
         /// To InfluxDB.
         store_in_influxdb: UptimeInfluxdb = UptimeInfluxdb::default();
         /// To New Relic.
-        store_new_relic: UptimeNewRelic = off(), later;
+        store_new_relic: UptimeNewRelic = off();
     }
 }
 

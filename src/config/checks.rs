@@ -22,7 +22,8 @@ pub(super) fn unused_sections(config: &Config) -> Vec<String> {
     let cert = (!config.app_names.enable_app_name_extract).then_some("cert");
     let users = (!config.user_events.enable).then_some("userEvents");
     let log = (!config.log_events.is_enabled()).then_some("logEvents.udpServerConfig");
-    let accounts = (!config.new_relic.enable).then_some("thirdPartyToolsCredentials");
+    let used = config.new_relic.enable || config.uptime_at_new_relic().is_some();
+    let accounts = (!used).then_some("thirdPartyToolsCredentials");
     unused
         .chain(cert)
         .chain(users)
@@ -227,25 +228,40 @@ fn destinations(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Accounts that events are sent to have to be there.
+/// Accounts that something is sent to have to be there.
 fn accounts(config: &Config, report: &mut Report<'_>) {
-    if !config.new_relic.enable {
-        return;
-    }
     let known = &config.third_party_tools_credentials.new_relic;
+    let on = config.new_relic.enable;
     let user = &config.user_events.send_to_new_relic;
     let log = &config.log_events.send_to_new_relic;
+    let uptime = &config.uptime_monitor.store_new_relic;
     let lists = [
-        (user.enable && config.user_events.enable, &user.destination_account, "userEvents"),
-        (log.enable && config.log_events.is_enabled(), &log.destination_account, "logEvents"),
+        (
+            on && user.enable && config.user_events.enable,
+            &user.destination_account,
+            "userEvents.sendToNewRelic",
+            "the events",
+        ),
+        (
+            on && log.enable && config.log_events.is_enabled(),
+            &log.destination_account,
+            "logEvents.sendToNewRelic",
+            "the events",
+        ),
+        (
+            config.uptime_at_new_relic().is_some(),
+            &uptime.destination_account,
+            "uptimeMonitor.storeNewRelic",
+            "the metrics",
+        ),
     ];
-    for (_, names, section) in lists.into_iter().filter(|(used, ..)| *used) {
-        let keys = format!("{section}.sendToNewRelic.destinationAccount");
+    for (_, names, section, what) in lists.into_iter().filter(|(used, ..)| *used) {
+        let keys = format!("{section}.destinationAccount");
         let list = below(&keys);
         let hint = "name accounts of thirdPartyToolsCredentials.newRelic or of \
                     --new-relic-account-name";
         if names.is_empty() {
-            let what = "no account is named: the events do not get to New Relic";
+            let what = format!("no account is named: {what} do not get to New Relic");
             report.warning(&list, Fault::new(what, hint));
         }
         for (index, name) in names.iter().enumerate() {

@@ -129,7 +129,7 @@ section! {
         /// Memory and uptime of the process.
         uptime_monitor: UptimeMonitor = off();
         /// Counters of own errors.
-        error_tracking: ErrorTracking = off(), later;
+        error_tracking: ErrorTracking = off();
         /// What Butler SOS has no key for.
         ringside: Ringside = Ringside::default();
         /// Usage statistics of Butler SOS. Ringside sends none.
@@ -152,6 +152,14 @@ impl Config {
     #[must_use]
     pub fn user_listener(&self) -> Option<Listener<'_>> {
         self.user_events.enable.then(|| (&self.user_events.udp_server_config).into())
+    }
+
+    /// The uptime metrics for New Relic, when they are on. As in Butler SOS, `newRelic.enable` has no
+    /// say in it.
+    #[must_use]
+    pub fn uptime_at_new_relic(&self) -> Option<&UptimeNewRelic> {
+        let uptime = &self.uptime_monitor;
+        (uptime.enable && uptime.store_new_relic.enable).then_some(&uptime.store_new_relic)
     }
 
     /// The settings in effect as a file of their own, with `***` for secrets.

@@ -35,7 +35,7 @@ section! {
         /// Where and how events are sent.
         event: NewRelicEvent = NewRelicEvent::default();
         /// Where and how metrics are sent.
-        metric: NewRelicMetric = NewRelicMetric::default(), later;
+        metric: NewRelicMetric = NewRelicMetric::default();
     }
 }
 
@@ -55,15 +55,15 @@ section! {
     /// Metrics at New Relic.
     pub struct NewRelicMetric {
         /// Names of accounts; without effect in Butler SOS too.
-        destination_account: Vec<String> = Vec::new();
-        /// Where.
+        destination_account: LeftAlone = LeftAlone;
+        /// Where uptime metrics are sent.
         url: String = "https://insights-collector.eu01.nr-data.net/metric/v1".to_owned() => HTTP_URL;
         /// Headers added to the requests.
         header: Vec<Header> = Vec::new();
         /// Health metrics, which Butler SOS sends.
         dynamic: LeftAlone = LeftAlone;
-        /// Attributes added to metrics.
-        attribute: NewRelicAttribute = NewRelicAttribute::default();
+        /// Attributes of health metrics, which Butler SOS sends.
+        attribute: LeftAlone = LeftAlone;
     }
 }
 

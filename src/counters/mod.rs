@@ -5,18 +5,22 @@
 //! | [`tally`] | counts of events by series, on the shards |
 //! | `table` | the counts of many series |
 //! | [`queue`] | state of a listener's queue |
+//! | [`errors`] | what failed outside |
 //! | [`uptime`] | memory and uptime of the process |
+//! | [`uptime_metrics`] | the same for New Relic, beside the writer |
 //! | [`writer`] | the future that makes points of all that and sends them |
 //!
 //! Own points have a queue, a transport and a row in the ledger of their own: they neither delay
 //! events nor count among them. `docs/metrics.md` defines each field.
 
+pub mod errors;
 pub mod queue;
 #[cfg(test)]
 mod recorded;
 mod table;
 pub mod tally;
 pub mod uptime;
+pub mod uptime_metrics;
 pub mod writer;
 
 use std::time::Duration;
@@ -26,6 +30,7 @@ use tally::{Collector, TallySettings};
 
 use crate::deliver::influxdb::{InfluxTransport, Version};
 use crate::event::Listener;
+use errors::ErrorSettings;
 use queue::QueueSettings;
 use uptime::UptimeSettings;
 
@@ -40,6 +45,8 @@ pub struct Settings {
     pub queues: [Option<QueueSettings>; Listener::COUNT],
     /// Memory and uptime.
     pub uptime: Option<UptimeSettings>,
+    /// What failed outside.
+    pub errors: Option<ErrorSettings>,
 }
 
 /// The `InfluxDB` that gets the points.
@@ -76,7 +83,8 @@ impl Settings {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let points = self.counts.is_some() || self.queues.iter().any(Option::is_some);
-        self.uptime.is_none() && (self.influxdb.is_none() || !points)
+        let lines = self.uptime.is_some() || self.errors.is_some();
+        !lines && (self.influxdb.is_none() || !points)
     }
 
     /// A tally for each shard, and the writer's ends.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::errors::Errors;
 use super::queue::{self, QueueState};
 use super::tally::{Collector, Counts};
 use super::uptime::Memory;
@@ -111,11 +112,12 @@ struct Points {
     queues: [Option<QueueState>; Listener::COUNT],
     queues_due: [Duration; Listener::COUNT],
     uptime_due: Duration,
+    errors: Option<Errors>,
 }
 
 impl Points {
     fn new(writer: Writer, outlet: Option<Outlet>) -> Self {
-        let Writer { settings, collectors, sources } = writer;
+        let Writer { mut settings, collectors, sources } = writer;
         let mut points = Self {
             queues_due: [0, 1]
                 .map(|i| settings.queues[i].as_ref().map_or(Duration::MAX, |q| q.every)),
@@ -123,6 +125,7 @@ impl Points {
                 .uptime
                 .as_ref()
                 .map_or(Duration::MAX, |uptime| uptime.schedule.until_next(SystemTime::now())),
+            errors: settings.errors.take().map(|errors| Errors::new(errors, &sources.ledger)),
             settings,
             collectors,
             sources,
@@ -142,12 +145,18 @@ impl Points {
             // Asked before the rings are read: what a shard handed over before it ended is there.
             let ended = self.collectors.iter().all(Collector::ended);
             self.turn(clock.now(), clock.wall_ns(), ended);
-            if ended && self.outlet.as_ref().is_none_or(Outlet::is_empty) && self.counts.is_empty()
-            {
+            if ended && self.is_empty() {
                 return;
             }
             clock.sleep(poll).await;
         }
+    }
+
+    /// Whether all that was collected has been handed over.
+    fn is_empty(&self) -> bool {
+        self.outlet.as_ref().is_none_or(Outlet::is_empty)
+            && self.counts.is_empty()
+            && self.errors.as_ref().is_none_or(Errors::is_empty)
     }
 
     /// Time between two turns.
@@ -179,6 +188,7 @@ impl Points {
         if self.counts_due.is_some_and(|due| due <= now || ended) {
             self.write_counts(wall_ns);
         }
+        self.write_errors(now, wall_ns, ended);
         if let Some(outlet) = &mut self.outlet {
             outlet.hand_over(wall_ns);
         }
@@ -221,6 +231,23 @@ impl Points {
         }
     }
 
+    fn write_errors(&mut self, now: Duration, wall_ns: u64, ended: bool) {
+        let Some(errors) = &mut self.errors else { return };
+        errors.collect(&self.sources.ledger, ended);
+        if let Some(summary) = errors.summary(now, wall_ns, ended) {
+            tracing::info!("{summary}");
+        }
+        if errors.is_due(now, ended) && self.outlet.as_ref().is_none_or(|it| it.sender.has_room()) {
+            if let Some(outlet) = &mut self.outlet {
+                for point in errors.points() {
+                    let time_ns = outlet.unused_ns(wall_ns);
+                    outlet.write(&point, time_ns);
+                }
+            }
+            errors.written(now);
+        }
+    }
+
     fn state(&self, listener: Listener) -> QueueState {
         let Sources { ledger, latency, sockets } = &self.sources;
         let latency = &latency.batch[listener as usize];
@@ -247,7 +274,7 @@ struct Outlet {
     bytes: Buffer,
     points: u32,
     counts: AssignCounts,
-    /// Time of the last points. No two rounds have the same, so that none replaces another.
+    /// See [`Self::unused_ns`].
     last_ns: u64,
 }
 
@@ -266,13 +293,19 @@ impl Outlet {
         }
     }
 
+    /// The time, moved on where it is taken: of points of one series with one time, only the last
+    /// would stay.
+    fn unused_ns(&mut self, wall_ns: u64) -> u64 {
+        self.last_ns = wall_ns.max(self.last_ns + 1);
+        self.last_ns
+    }
+
     /// Writes all series; false when there is no room for more at the moment.
     fn write_counts(&mut self, counts: &Counts, settings: &CountSettings, wall_ns: u64) -> bool {
         if !self.sender.has_room() {
             return false;
         }
-        self.last_ns = wall_ns.max(self.last_ns + 1);
-        let time_ns = self.last_ns;
+        let time_ns = self.unused_ns(wall_ns);
         if let Some(settings) = &settings.received {
             for series in counts.received.counted() {
                 let [event_type, source, host, subsystem] = series.texts.each_ref();

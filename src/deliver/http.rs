@@ -1,9 +1,9 @@
 //! The HTTP client that the destinations share: keep-alive, TLS, gzip, timeouts.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,7 +103,7 @@ pub(super) struct Http {
     authority: Authority,
     headers: HeaderMap,
     timeout: Duration,
-    sent_bytes: Cell<u64>,
+    sent_bytes: AtomicU64,
 }
 
 impl Http {
@@ -126,7 +126,7 @@ impl Http {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
-        Ok(Self { client, scheme, authority, headers, timeout, sent_bytes: Cell::new(0) })
+        Ok(Self { client, scheme, authority, headers, timeout, sent_bytes: AtomicU64::new(0) })
     }
 
     /// Host and port, for messages.
@@ -135,7 +135,7 @@ impl Http {
     }
 
     pub fn sent_bytes(&self) -> u64 {
-        self.sent_bytes.get()
+        self.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// One request and its answer, or why there is none.
@@ -163,7 +163,7 @@ impl Http {
         if body.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        self.sent_bytes.set(self.sent_bytes.get() + length);
+        self.sent_bytes.fetch_add(length, Ordering::Relaxed);
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| causes(&error))?;
             read(response).await.map_err(|error| causes(&error))

@@ -40,9 +40,16 @@ pub fn wanted() -> bool {
     logging::level() >= Level::Verbose
 }
 
+static LIMIT: PerSecond = PerSecond::new();
+
+/// Events that were not logged because of [`LINES_PER_SECOND`], since the start.
+#[must_use]
+pub fn left_out() -> u64 {
+    LIMIT.left_out_ever.load(Ordering::Relaxed)
+}
+
 /// Logs one event and what became of it. `now` is monotonic.
 pub fn event(event: &Event<'_>, payload: &[u8], rejected: Option<RejectReason>, now: Duration) {
-    static LIMIT: PerSecond = PerSecond::new();
     let Some(left_out) = LIMIT.allow(now) else { return };
     if left_out > 0 {
         tracing::debug!(
@@ -148,12 +155,19 @@ struct PerSecond {
     /// The second, plus one; 0 before the first.
     second: AtomicU64,
     passed: AtomicU64,
+    /// Since the last line that passed.
     left_out: AtomicU64,
+    left_out_ever: AtomicU64,
 }
 
 impl PerSecond {
     const fn new() -> Self {
-        Self { second: AtomicU64::new(0), passed: AtomicU64::new(0), left_out: AtomicU64::new(0) }
+        Self {
+            second: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+            left_out_ever: AtomicU64::new(0),
+        }
     }
 
     /// Whether a line may pass; if so, how many were left out since the last one that did.
@@ -168,6 +182,7 @@ impl PerSecond {
             return Some(self.left_out.swap(0, Ordering::Relaxed));
         }
         self.left_out.fetch_add(1, Ordering::Relaxed);
+        self.left_out_ever.fetch_add(1, Ordering::Relaxed);
         None
     }
 }
@@ -189,6 +204,7 @@ mod tests {
         }
         assert_eq!(limit.allow(Duration::from_secs(8)), Some(42));
         assert_eq!(limit.allow(Duration::from_secs(8)), Some(0));
+        assert_eq!(limit.left_out_ever.load(Ordering::Relaxed), 42);
     }
 
     #[test]

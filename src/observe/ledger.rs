@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::block::Block;
+use super::failures::Failures;
 pub use super::reason::{
     DropReason, Drops, LossReason, Losses, Note, Notes, Reason, RejectReason, Rejects, Tally,
 };
@@ -302,6 +303,8 @@ pub struct DestinationLedger {
     pub delivered: DeliverBlock,
     /// Why it does not work at the moment.
     pub last_error: LastError,
+    /// Attempts that failed, and refused events, since somebody took them.
+    pub failures: Failures,
 }
 
 impl DestinationLedger {
@@ -311,6 +314,7 @@ impl DestinationLedger {
             assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
             delivered: DeliverBlock::default(),
             last_error: LastError::default(),
+            failures: Failures::default(),
         }
     }
 }

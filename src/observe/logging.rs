@@ -27,7 +27,7 @@ use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use files::LogFiles;
+pub use files::{LogFiles, lost as lost_in_files};
 
 /// How much is logged: Butler SOS's levels, from few lines to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +125,7 @@ pub fn start(level: Level, directory: Option<&Path>) -> Option<LogFiles> {
     let (writer, files, problem) = match directory.map(files::start) {
         None => (BoxMakeWriter::new(std::io::stderr), None, None),
         Some(Ok((lines, files))) => {
+            files.are_the_log();
             (BoxMakeWriter::new(std::io::stderr.and(lines)), Some(files), None)
         }
         Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), None, Some(error)),

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod event_lines;
+pub mod failures;
 pub mod health;
 pub mod histogram;
 pub mod host;

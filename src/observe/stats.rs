@@ -10,9 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::event_lines;
 use super::health::{Health, Report};
 use super::histogram::{Distribution, Latency};
 use super::ledger::{DestinationSnapshot, Ledger, ListenerSnapshot, Losses};
+use super::logging;
 use crate::event::{Kind, Listener};
 
 /// What only the receive side can say about its sockets.
@@ -89,6 +91,9 @@ pub struct Stats {
     pub latency: Named<&'static str, LatencyStats>,
     /// The engine's threads.
     pub threads: Named<String, ThreadStats>,
+    /// Log lines that are missing, by reason: events over the limit of a second, and lines that are in
+    /// no file.
+    pub log_lines_lost: Named<&'static str, u64>,
     /// Seconds from 1970 to the start.
     #[serde(skip)]
     pub started_s: f64,
@@ -200,6 +205,10 @@ impl Stats {
             own_points: destinations(snapshot.own_points),
             latency: Named(latency.into()),
             threads: ThreadStats::of(&report),
+            log_lines_lost: Named(vec![
+                ("event_limit", event_lines::left_out()),
+                ("files", logging::lost_in_files()),
+            ]),
             started_s: seconds(started),
         }
     }
@@ -318,7 +327,8 @@ pub(super) mod tests {
 
     /// An engine with a number in every place, healthy, with one user-event listener and one thread.
     pub fn sample_state() -> State {
-        let ledger = Ledger::new(1, 1, &["influxdb".into(), "new_relic:First \"A\"".into()]);
+        let names = ["influxdb".into(), "new_relic:First \"A\"".into()];
+        let ledger = Ledger::new(1, 1, &names).with_own_points("influxdb");
         let mut receive = ReceiveCounts { received: 100, handed: 90, ..Default::default() };
         receive.dropped.add(DropReason::RateLimit, 10);
         receive.clock_steps = 1;
@@ -348,6 +358,13 @@ pub(super) mod tests {
         deliver.oldest_ns = OLDEST_NS;
         destination.delivered.publish(&deliver);
         destination.last_error.set(Some("no route to <b>host</b>".into()));
+
+        let points = &ledger.own_points[0];
+        points.assigned[0].publish(&AssignCounts { assigned: 9, sent: 9, ..Default::default() });
+        let mut deliver = DeliverCounts { taken: 9, delivered: 4, held: 3, ..Default::default() };
+        deliver.lost.add(LossReason::Refused, 2);
+        deliver.oldest_ns = OLDEST_NS;
+        points.delivered.publish(&deliver);
 
         let mut health = Health::default();
         health.add_listener(Listener::UserEvents).set("127.0.0.1:9997".parse().unwrap());

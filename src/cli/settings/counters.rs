@@ -35,6 +35,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 .butler_sos_memory_usage
                 .then(|| uptime.store_in_influxdb.instance_tag.clone()),
         }),
+        errors: None,
     })
 }
 

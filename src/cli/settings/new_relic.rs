@@ -1,10 +1,13 @@
-//! From the sections about New Relic to one destination per account.
+//! From the sections about New Relic to one destination per account, and to uptime metrics.
+
+use std::collections::BTreeSet;
 
 use super::{SettingsError, tags};
-use crate::config::{Config, NewRelicAccount, NewRelicSource};
+use crate::config::{Config, Header, NewRelicAccount, NewRelicSource};
+use crate::counters::uptime_metrics::{UptimeMetricSettings, UptimeMetrics};
 use crate::deliver::Destination;
 use crate::deliver::new_relic::encode::Levels;
-use crate::deliver::new_relic::{Account, EncoderSettings, NewRelicDestination};
+use crate::deliver::new_relic::{Account, EncoderSettings, MetricClient, NewRelicDestination};
 use crate::event::Kind;
 
 /// The accounts that some event is sent to, each once.
@@ -22,22 +25,61 @@ pub(super) fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>,
         let wanted = events.user_events || events.levels != [Levels::default(); Kind::COUNT];
         if wanted && !named.contains(&name) {
             named.push(name);
-            let account = account(config, credentials);
+            let event = &config.new_relic.event;
+            let account = account(credentials, "event", &event.url, &event.header);
             destinations.push(Box::new(NewRelicDestination::new(events, &account)?));
         }
     }
     Ok(destinations)
 }
 
-fn account(config: &Config, credentials: &NewRelicAccount) -> Account {
-    let event = &config.new_relic.event;
-    let header = |header: &crate::config::Header| (header.name.clone(), header.value.clone());
+/// Uptime metrics for each named account, once. The file's checks have made sure that it is there.
+pub(super) fn uptime_metrics(config: &Config) -> Result<Vec<UptimeMetrics>, SettingsError> {
+    let Some(uptime) = config.uptime_at_new_relic() else { return Ok(Vec::new()) };
+    let schedule = config
+        .uptime_monitor
+        .frequency
+        .parse()
+        .map_err(|error| SettingsError::Schedule("uptimeMonitor.frequency", error))?;
+    let attribute = &uptime.attribute;
+    let fixed = attribute.fixed.iter().map(|fixed| (fixed.name.clone(), fixed.value.clone()));
+    let version = attribute.dynamic.butler_version.enable;
+    let version = version.then(|| ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
+    let settings = UptimeMetricSettings {
+        schedule,
+        memory: uptime.metric.dynamic.butler_memory_usage.enable,
+        uptime: uptime.metric.dynamic.butler_uptime.enable,
+        attributes: fixed.chain(version).collect(),
+    };
+    let metric = &config.new_relic.metric;
+    let names: BTreeSet<&String> = uptime.destination_account.iter().collect();
+    let known = &config.third_party_tools_credentials.new_relic;
+    let accounts = names.iter().filter_map(|name| {
+        // Of two accounts with one name the first counts, as in Butler SOS.
+        known.iter().find(|account| account.account_name == **name)
+    });
+    accounts
+        .map(|credentials| {
+            let account = account(credentials, "metric", &metric.url, &metric.header);
+            Ok(UptimeMetrics::new(settings.clone(), MetricClient::new(&account)?))
+        })
+        .collect()
+}
+
+fn account(
+    credentials: &NewRelicAccount,
+    section: &'static str,
+    url: &str,
+    headers: &[Header],
+) -> Account {
+    let header = |header: &Header| (header.name.clone(), header.value.clone());
     Account {
-        url: event.url.clone(),
+        section,
+        url: url.to_owned(),
         name: credentials.account_name.clone(),
         id: credentials.account_id.clone(),
         api_key: credentials.insert_api_key.clone(),
-        headers: event.header.iter().map(header).collect(),
+        headers: headers.iter().map(header).collect(),
     }
 }
 

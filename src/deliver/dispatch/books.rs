@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::failures::Failure;
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
 use crate::observe::logging::{RateLimited, preview};
 
@@ -61,6 +62,7 @@ impl Books {
     /// Counts refused events and logs the first, and then one a minute at most.
     pub fn refused(&mut self, now: Duration, events: u32, line: &[u8], reason: &str) {
         self.lost(LossReason::Refused, events);
+        self.ledger.failures.add(Failure::of(reason), events.into());
         self.refused_unlogged += u64::from(events);
         if self.refusals.allow(now).is_none() {
             return;
@@ -76,6 +78,7 @@ impl Books {
 
     /// Notes that the configuration is wrong; an error in the log when that is news.
     pub fn misconfigured(&mut self, reason: &str) {
+        self.ledger.failures.add(Failure::of(reason), 1);
         if self.is_news(reason) {
             tracing::error!(
                 destination = self.ledger.name,
@@ -88,6 +91,7 @@ impl Books {
 
     /// Notes that the destination is busy or out of reach; a warning in the log when that is news.
     pub fn unavailable(&mut self, reason: &str) {
+        self.ledger.failures.add(Failure::of(reason), 1);
         if self.is_news(reason) {
             tracing::warn!(
                 destination = self.ledger.name,

@@ -23,6 +23,7 @@
 //!  "origin":"AppAccess","context":"/hub/","message":"…","user_full":"LAB\\anna"}
 //! ```
 
+use crate::calendar::civil_from_days;
 use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, UUID_LENGTH, string};
@@ -217,23 +218,6 @@ impl Clock {
         let _ =
             write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.");
     }
-}
-
-/// Year, month and day of a number of days since 1970, in the Gregorian calendar.
-///
-/// Years are counted from March, so that the leap day is the last of its year.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    const DAYS_PER_ERA: u64 = 146_097; // 400 years
-    const MARCH_0000_TO_1970: u64 = 719_468;
-    let days = days + MARCH_0000_TO_1970;
-    let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
-    let year_of_era = (day_of_era - leap_days) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | [`encode`] | writes events as JSON, with the attributes that Butler SOS gives them |
 //! | [`scramble`] | replaces names of users by a hash |
 //! | [`transport`] | posts batches to the Event API: a [`Transport`](super::Transport) |
+//! | [`metrics`] | posts metrics to the Metric API |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
 //!
 //! Every account is a destination of its own, so that one that fails does not keep the others from
@@ -12,11 +13,13 @@
 
 pub mod destination;
 pub mod encode;
+pub mod metrics;
 pub mod scramble;
 pub mod transport;
 
 pub use destination::NewRelicDestination;
 pub use encode::EncoderSettings;
+pub use metrics::MetricClient;
 pub use transport::NewRelicTransport;
 
 use crate::secret::Secret;
@@ -24,7 +27,9 @@ use crate::secret::Secret;
 /// An account and how to get there.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// `newRelic.event.url`: scheme, host and, where a proxy needs it, a path.
+    /// The section of `newRelic` that `url` and `headers` are from: `event` or `metric`.
+    pub section: &'static str,
+    /// Scheme, host and path; of events the path is what a proxy needs, if any.
     pub url: String,
     /// Its name in the configuration.
     pub name: String,
@@ -41,9 +46,15 @@ pub struct Account {
 pub enum NewRelicError {
     /// The URL does not name a server.
     #[error(
-        "newRelic.event.url: `{0}` is not a URL; use one such as https://insights-collector.newrelic.com"
+        "newRelic.{section}.url: `{url}` is not a URL; use one such as \
+         https://insights-collector.newrelic.com"
     )]
-    Url(String),
+    Url {
+        /// Where it is.
+        section: &'static str,
+        /// What is there.
+        url: String,
+    },
     /// The key cannot stand in a header.
     #[error(
         "thirdPartyToolsCredentials.newRelic: the insertApiKey of `{0}` has characters that HTTP \
@@ -52,10 +63,15 @@ pub enum NewRelicError {
     Key(String),
     /// A header of the file cannot be sent.
     #[error(
-        "newRelic.event.header: `{0}` cannot be sent: its name or value has characters that HTTP \
+        "newRelic.{section}.header: `{name}` cannot be sent: its name or value has characters that HTTP \
          cannot carry, or it is one that every request has already; correct or remove it"
     )]
-    Header(String),
+    Header {
+        /// Where it is.
+        section: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The certificate authorities could not be read.
     #[error(
         "newRelic: https needs the system's certificate authorities, which cannot be read: {0}; \

@@ -31,7 +31,7 @@ pub const REQUEST_BYTES_MAX: usize = POST_BYTES_MAX;
 /// Timeout of Butler SOS's requests.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A [`Transport`] to one account of New Relic.
 pub struct NewRelicTransport {
@@ -42,7 +42,7 @@ pub struct NewRelicTransport {
 impl NewRelicTransport {
     /// Prepares everything and connects to nothing.
     pub fn new(account: &Account) -> Result<Self, NewRelicError> {
-        let (https, authority, folder) = address(&account.url)?;
+        let (https, authority, folder) = address(account)?;
         let path = format!("{folder}/v1/accounts/{}/events", escape(&account.id));
         let endpoint = Endpoint {
             https,
@@ -56,8 +56,9 @@ impl NewRelicTransport {
 }
 
 /// Whether to use TLS, the server, and the path without a slash at its end.
-fn address(url: &str) -> Result<(bool, Authority, String), NewRelicError> {
-    let wrong = || NewRelicError::Url(url.to_owned());
+pub(super) fn address(account: &Account) -> Result<(bool, Authority, String), NewRelicError> {
+    let Account { section, url, .. } = account;
+    let wrong = || NewRelicError::Url { section, url: url.clone() };
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let https = match uri.scheme_str() {
         Some("https") => true,
@@ -73,10 +74,10 @@ fn address(url: &str) -> Result<(bool, Authority, String), NewRelicError> {
 }
 
 /// The headers of the file, and the key, which none of them replaces.
-fn headers(account: &Account) -> Result<HeaderMap, NewRelicError> {
+pub(super) fn headers(account: &Account) -> Result<HeaderMap, NewRelicError> {
     let mut headers = HeaderMap::new();
     for (name, text) in &account.headers {
-        let wrong = || NewRelicError::Header(name.clone());
+        let wrong = || NewRelicError::Header { section: account.section, name: name.clone() };
         let key = HeaderName::try_from(name).map_err(|_| wrong())?;
         if [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING].contains(&key) {
             return Err(wrong());
@@ -145,7 +146,7 @@ fn outcome(answer: &Answer) -> Outcome {
 }
 
 /// Status and body, for people.
-fn reason(answer: &Answer) -> String {
+pub(super) fn reason(answer: &Answer) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let body = body.trim();
     match body.char_indices().nth(MESSAGE_MAX) {

@@ -21,6 +21,7 @@ pub use tls::{CertError, Certificates};
 use super::UNKNOWN_APP;
 use crate::event::{Column, Event, Kind};
 use crate::fetch::{Fetch, FetchError};
+use crate::observe::failures::{Failure, Failures};
 use crate::observe::logging::RateLimited;
 
 /// The port of the repository service, which Sense does not let anybody change.
@@ -126,6 +127,14 @@ enum RefreshError {
 }
 
 impl RefreshError {
+    /// What kind of failure it is.
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Fetch(error) => error.failure(),
+            Self::List(_) => Failure::UNKNOWN,
+        }
+    }
+
     /// What an operator can do about it.
     fn hint(&self) -> &'static str {
         match self {
@@ -153,6 +162,7 @@ pub struct Refresher {
     host: String,
     authority: String,
     interval: Duration,
+    failures: Arc<Failures>,
 }
 
 impl Refresher {
@@ -177,7 +187,14 @@ impl Refresher {
             host: host.clone(),
             authority,
             interval: settings.interval,
+            failures: Arc::default(),
         })
+    }
+
+    /// Requests that brought no names.
+    #[must_use]
+    pub fn failures(&self) -> &Arc<Failures> {
+        &self.failures
     }
 
     /// Asks now and at every interval, without end. What came last stays when a request fails.
@@ -202,6 +219,7 @@ impl Refresher {
                 }
                 Err(error) => {
                     well = false;
+                    self.failures.add(error.failure(), 1);
                     if let Some(suppressed) = warnings.allow(start.elapsed()) {
                         let known = names.load().len();
                         tracing::warn!(

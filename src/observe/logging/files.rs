@@ -6,8 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -26,20 +26,47 @@ const SUFFIX: &str = ".log";
 /// Length of a date, with which every line begins: `2026-01-31`.
 const DATE: usize = 10;
 
+/// The losses of the process's log, which is one.
+static LOST: OnceLock<Lost> = OnceLock::new();
+
+/// Lines that are on stderr and in no file, since the start; 0 without files.
+#[must_use]
+pub fn lost() -> u64 {
+    LOST.get().map_or(0, Lost::count)
+}
+
+/// Counts of lines that are on stderr and in no file.
+#[derive(Clone, Debug)]
+struct Lost {
+    /// The disk was too slow for them.
+    overtaken: ErrorCounter,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl Lost {
+    fn count(&self) -> u64 {
+        self.overtaken.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+    }
+}
+
 /// The files that are written; dropped last, so that the last lines get there.
 #[derive(Debug)]
 pub struct LogFiles {
     /// Taken when dropped, to wait for the writing thread.
     guard: Option<WorkerGuard>,
-    overtaken: ErrorCounter,
-    unwritten: Arc<AtomicU64>,
+    lost: Lost,
 }
 
 impl LogFiles {
+    /// From now on [`lost`] tells of these files. The first call counts.
+    pub(super) fn are_the_log(&self) {
+        let _ = LOST.set(self.lost.clone());
+    }
+
     /// Lines that are on stderr and in no file.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.overtaken.dropped_lines() as u64 + self.unwritten.load(Ordering::Relaxed)
+        self.lost.count()
     }
 }
 
@@ -63,8 +90,8 @@ pub(super) fn start(directory: &Path) -> io::Result<(NonBlocking, LogFiles)> {
         .lossy(true)
         .thread_name("log-files")
         .finish(files);
-    let overtaken = writer.error_counter();
-    Ok((writer, LogFiles { guard: Some(guard), overtaken, unwritten }))
+    let lost = Lost { overtaken: writer.error_counter(), unwritten };
+    Ok((writer, LogFiles { guard: Some(guard), lost }))
 }
 
 /// Writes each line to the file of the date that it begins with.

@@ -208,6 +208,43 @@ pub static FAMILIES: &[Family] = &[
         samples: |stats, _, out| destinations(stats, out, |destination| destination.spool_bytes),
     },
     Family {
+        name: "ringside_own_points_assigned_total",
+        kind: Counter,
+        labels: &["destination"],
+        help: "Points that Ringside wrote about itself; no events among them.",
+        samples: |stats, _, out| own_points(stats, out, |points| points.assigned),
+    },
+    Family {
+        name: "ringside_own_points_total",
+        kind: Counter,
+        labels: &["destination", "outcome"],
+        help: "Own points with an outcome: delivered, or the reason why they will not be.",
+        samples: |stats, _, out| {
+            for (name, points) in &stats.own_points.0 {
+                out.add(&[name, "delivered"], points.delivered);
+                out.tally(name, points.dropped.iter());
+            }
+        },
+    },
+    Family {
+        name: "ringside_own_points_in_flight",
+        kind: Gauge,
+        labels: &["destination"],
+        help: "Own points in memory on their way to the destination.",
+        samples: |stats, _, out| own_points(stats, out, |points| points.in_flight),
+    },
+    Family {
+        name: "ringside_log_lines_lost_total",
+        kind: Counter,
+        labels: &["reason"],
+        help: "Log lines that are missing: of events over the limit of a second, or in the log files.",
+        samples: |stats, _, out| {
+            for (reason, lines) in &stats.log_lines_lost.0 {
+                out.add(&[reason], *lines);
+            }
+        },
+    },
+    Family {
         name: "ringside_event_latency_seconds",
         kind: Histogram,
         labels: &["stage"],
@@ -301,6 +338,12 @@ fn listeners(stats: &Stats, out: &mut Samples<'_>, value: impl Fn(&ListenerStats
 fn destinations(stats: &Stats, out: &mut Samples<'_>, value: impl Fn(&DestinationStats) -> u64) {
     for (name, destination) in &stats.destinations.0 {
         out.add(&[name], value(destination));
+    }
+}
+
+fn own_points(stats: &Stats, out: &mut Samples<'_>, value: impl Fn(&DestinationStats) -> u64) {
+    for (name, points) in &stats.own_points.0 {
+        out.add(&[name], value(points));
     }
 }
 

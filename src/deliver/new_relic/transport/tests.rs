@@ -4,6 +4,7 @@ use super::*;
 
 fn account() -> Account {
     Account {
+        section: "event",
         url: "http://127.0.0.1:9/".into(),
         name: "First".into(),
         id: "42/a".into(),
@@ -18,6 +19,7 @@ fn answered(status: u16, body: &str) -> Outcome {
 
 #[test]
 fn addresses() {
+    let address = |url: &str| address(&Account { url: url.into(), ..account() });
     let shown =
         |url| address(url).map(|(https, server, folder)| (https, server.to_string(), folder));
     assert_eq!(shown("https://a.example").unwrap(), (true, "a.example".into(), String::new()));
