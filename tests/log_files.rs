@@ -5,8 +5,11 @@ mod support;
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
 
-use support::{Config, Ringside, number};
+use ringside::calendar::civil_from_days;
+use support::{Config, DEADLINE, Ringside, number, proxy_event, send_all, wait_for};
 
 fn run(more: &str) -> Ringside {
     let text = format!("{}  {more}\n", Config::default().text());
@@ -58,4 +61,44 @@ fn a_directory_that_cannot_be_made_is_a_warning() {
     let ringside = run("logDirectory: ringside.yaml");
     let log = ringside.log();
     assert!(log.contains("warn: no log files: ringside.yaml: "), "{log}");
+}
+
+/// Waits until a metric of lost lines is no longer 0.
+fn wait_lost(ringside: &Ringside, reason: &str) -> u64 {
+    let start = format!("ringside_log_lines_lost_total{{reason=\"{reason}\"}} ");
+    wait_for("lost lines", DEADLINE, || {
+        let (_, metrics) = ringside.get("/metrics");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&start)).expect("the metric");
+        value.parse().ok().filter(|lines| *lines > 0)
+    })
+}
+
+#[test]
+fn lines_that_are_in_no_file_are_counted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let days = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let today = days.as_secs() / (24 * 60 * 60);
+    for day in [today, today + 1] {
+        // A directory where the file should be.
+        let (year, month, day) = civil_from_days(day);
+        let name = format!("log/butler-sos.{year:04}-{month:02}-{day:02}.log");
+        fs::create_dir_all(directory.path().join(name)).expect("a directory");
+    }
+    let file = directory.path().join("ringside.yaml");
+    fs::write(&file, Config::default().text()).expect("write the configuration");
+    let mut command = Command::new(support::binary());
+    command.arg("run").arg("-c").arg(&file).args(["-l", "debug"]);
+    let ringside = Ringside::spawn(command, directory);
+    send_all(ringside.log_events, [proxy_event("one")]);
+    wait_lost(&ringside, "files");
+    assert!(ringside.log().contains("cannot be written"), "{}", ringside.log());
+}
+
+#[test]
+fn events_over_the_limit_of_a_second_are_counted() {
+    const EVENTS: u64 = 1_000;
+    let ringside = Ringside::start_with(&Config::default().text(), &["-l", "verbose"]);
+    send_all(ringside.log_events, (0..EVENTS).map(|_| proxy_event("x")));
+    let lost = wait_lost(&ringside, "event_limit");
+    assert!(lost < EVENTS, "some are logged: {lost}");
 }
