@@ -320,7 +320,7 @@ fn without_a_file_everything_is_received_on_loopback() {
 }
 
 /// The sections whose keys have a test each; the others are on their way.
-const TESTED: [&str; 1] = ["qlikSenseEvents"];
+const TESTED: [&str; 3] = ["qlikSenseEvents", "userEvents", "logEvents"];
 
 /// The file that says which test fails when a key is ignored.
 const TESTS_OF_KEYS: &str = "tests/config/tests-of-keys.txt";
