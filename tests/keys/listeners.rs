@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use crate::support::sink::Sink;
 use crate::support::{DEADLINE, Ringside, number, send_all, wait_for};
@@ -157,10 +158,11 @@ impl Queue {
 fn flood(ringside: &mut Ringside, sink: &Sink, queue: &Queue, to: SocketAddr) {
     let Queue { listener, max_size, max_concurrent, threshold } = queue;
     let measurement = format!("queue_of_{listener}");
-    let enough = AtomicBool::new(false);
+    let (enough, start) = (AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !enough.load(Ordering::Relaxed) {
+            // Also ends when one of the waits below has failed.
+            while !enough.load(Ordering::Relaxed) && start.elapsed() < 2 * DEADLINE {
                 send_all(to, [[b'x'; 100]; 100]);
             }
         });

@@ -86,7 +86,7 @@ fn assert_wanted(names: &Names, (filter, wanted): Case) {
 
 #[test]
 fn the_filter_for_all_apps_takes_what_its_keys_say() {
-    let names = Names::start("127.42.43.1");
+    let names = Names::start("127.42.50.1");
     let all_but = format!(
         "        allApps:
           enable: true
@@ -119,7 +119,7 @@ fn the_filter_for_all_apps_takes_what_its_keys_say() {
 
 #[test]
 fn the_filters_for_some_apps_take_what_their_keys_say() {
-    let names = Names::start("127.42.43.2");
+    let names = Names::start("127.42.50.2");
     let filters = format!(
         "        appSpecific:
           enable: true
@@ -147,7 +147,7 @@ fn the_filters_for_some_apps_take_what_their_keys_say() {
 
 #[test]
 fn names_of_apps_are_written_when_they_are_wanted() {
-    let names = Names::start("127.42.43.3");
+    let names = Names::start("127.42.50.3");
     for (enable, expected) in [(true, "Sales".into()), (false, serde_json::Value::Null)] {
         let monitor = format!(
             "      appNameLookup: {{ enable: {enable} }}\n      \
