@@ -1,10 +1,10 @@
 //! Events and counters of events as points of InfluxDB.
 
+use std::time::Duration;
+
 use crate::support::sink::Sink;
 use crate::support::{Ringside, send_all, wait_for};
 use crate::{ALL_SOURCES, file, log_event, performance_event, settled, user_event};
-
-use std::time::Duration;
 
 /// Shorter than the default frequency, so that a frequency that is ignored fails the test.
 const SOON: Duration = Duration::from_secs(15);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::sink::Sink;
 use crate::support::{DEADLINE, Ringside, number, send_all, wait_for};
@@ -118,6 +118,9 @@ fn points(sink: &Sink, measurement: &str) -> Vec<(String, BTreeMap<String, Strin
     requests.iter().flat_map(|request| request.text().lines().filter_map(point)).collect()
 }
 
+/// Shorter than the default `writeFrequency`, so that one that is ignored fails the test.
+const SOON: Duration = Duration::from_secs(15);
+
 /// A listener whose queue is watched, and what is to be seen of it.
 struct Queue {
     listener: &'static str,
@@ -168,7 +171,7 @@ fn flood(ringside: &mut Ringside, sink: &Sink, queue: &Queue, to: SocketAddr) {
         });
         let told = format!("Backpressure detected for {listener}: ");
         let line = ringside.wait_for_line(&told);
-        let (tags, fields) = wait_for("something in the queue", DEADLINE, || {
+        let (tags, fields) = wait_for("something in the queue", SOON, || {
             points(sink, &measurement)
                 .into_iter()
                 .find(|(_, fields)| fields["queue_size"].trim_end_matches('i') != "0")
