@@ -1,7 +1,13 @@
 //! The contract of the configuration file: what is accepted, what is said about a wrong one, and that
 //! the documentation knows every key.
 
-use std::{fmt::Write as _, fs, io::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    path::Path,
+};
 
 use ringside::config::{
     self, ByteSize, Config, ConfigError, InfluxdbVersion, Loaded, Millis, ObjectId, RuleAction,
@@ -309,10 +315,68 @@ fn without_a_file_everything_is_received_on_loopback() {
     assert_eq!(config.ringside.console.port, 8088);
 }
 
+/// The sections whose keys have a test each; the others are on their way.
+const TESTED: [&str; 3] = ["qlikSenseEvents", "userEvents", "logEvents"];
+
+/// The file that says which test fails when a key is ignored.
+const TESTS_OF_KEYS: &str = "tests/config/tests-of-keys.txt";
+
+/// Its lines: key, and test.
+fn tests_of_keys() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(TESTS_OF_KEYS).expect(TESTS_OF_KEYS);
+    let mut tests = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (key, test) = line.split_once(" = ").unwrap_or_else(|| panic!("no ` = ` in {line:?}"));
+        let former = tests.insert(key.to_owned(), test.to_owned());
+        assert_eq!(former, None, "{key} is there twice");
+    }
+    tests
+}
+
+/// A key as the documentation writes it.
+fn documented(path: &str) -> &str {
+    path.strip_prefix("Butler-SOS.").expect("below the root")
+}
+
+/// The section of a key: the part behind the root.
+fn section(path: &str) -> &str {
+    path.split('.').nth(1).unwrap_or_default()
+}
+
+/// Whether `FILE::NAME` is a test: `FILE` is a path that ends with `.rs`, or stands for `tests/FILE.rs`.
+fn is_test(test: &str) -> bool {
+    let Some((file, name)) = test.rsplit_once("::") else { return false };
+    let path = if file.ends_with(".rs") { file.to_owned() } else { format!("tests/{file}.rs") };
+    let Ok(text) = fs::read_to_string(path) else { return false };
+    let Some((before, _)) = text.split_once(&format!("fn {name}(")) else { return false };
+    // Some tests run once per backend: their names are in the list of a macro.
+    before.trim_end().ends_with("#[test]") || text.contains(&format!("\n    {name},\n"))
+}
+
+#[test]
+fn every_key_has_a_test_that_fails_when_it_is_ignored() {
+    let rows = config::reference();
+    let tests = tests_of_keys();
+    let known: BTreeSet<&str> = rows.iter().map(|row| documented(&row.path)).collect();
+    let unknown: Vec<_> = tests.keys().filter(|key| !known.contains(key.as_str())).collect();
+    assert!(unknown.is_empty(), "{TESTS_OF_KEYS} has keys that do not exist: {unknown:#?}");
+    let used = rows.iter().filter(|row| row.status == Status::Used);
+    let without: Vec<_> = used
+        .filter(|row| TESTED.contains(&section(&row.path)))
+        .map(|row| documented(&row.path))
+        .filter(|key| !tests.contains_key(*key))
+        .collect();
+    assert!(without.is_empty(), "{TESTS_OF_KEYS} has no test for {without:#?}");
+    let missing: BTreeSet<_> = tests.values().filter(|test| !is_test(test)).collect();
+    assert!(missing.is_empty(), "{TESTS_OF_KEYS} has tests that do not exist: {missing:#?}");
+}
+
 /// The tables of `docs/configuration.md`, one per section, Ringside's own first.
 fn tables() -> String {
+    const HEADER: &str = "| key | value | default | limits | meaning | status | test |\n\
+                          |---|---|---|---|---|---|---|";
     let mut rows = config::reference();
-    let section = |path: &str| path.split('.').nth(1).unwrap_or_default().to_owned();
+    let tests = tests_of_keys();
     rows.sort_by_key(|row| section(&row.path) != "ringside");
     let mut text = String::new();
     let mut current = None;
@@ -321,14 +385,13 @@ fn tables() -> String {
         let heading =
             if alone { "Other keys".to_owned() } else { format!("`{}`", section(&row.path)) };
         if current.as_ref() != Some(&heading) {
-            let columns =
-                "| key | value | default | limits | meaning | |\n|---|---|---|---|---|---|";
-            let _ = write!(text, "\n### {heading}\n\n{columns}\n");
+            let _ = write!(text, "\n### {heading}\n\n{HEADER}\n");
             current = Some(heading);
         }
-        let path = row.path.strip_prefix("Butler-SOS.").expect("below the root");
-        let default =
-            if row.default.is_empty() { row.default } else { format!("`{}`", row.default) };
+        let path = documented(&row.path);
+        let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+        let default = code(&row.default);
+        let test = code(tests.get(path).map_or("", String::as_str));
         let status = match row.status {
             Status::Used => "",
             Status::Later => "later",
@@ -336,7 +399,7 @@ fn tables() -> String {
         };
         let _ = writeln!(
             text,
-            "| `{path}` | {} | {default} | {} | {} | {status} |",
+            "| `{path}` | {} | {default} | {} | {} | {status} | {test} |",
             row.kind, row.limits, row.about
         );
     }
