@@ -202,12 +202,15 @@ mod tests {
     use super::*;
 
     fn allowed(entries: &[&str], fail_closed: bool) -> AllowedSources {
+        allowed_with(entries, SourceValidation { fail_closed, ..Default::default() })
+    }
+
+    fn allowed_with(entries: &[&str], settings: SourceValidation) -> AllowedSources {
         let server = config::UserUdpServer {
             enable_source_validation: true,
             allowed_sources: entries.iter().map(ToString::to_string).collect(),
             ..Default::default()
         };
-        let settings = SourceValidation { fail_closed, ..Default::default() };
         let listener = config::Listener::from(&server);
         AllowedSources::of(Listener::UserEvents, &listener, &settings, &Arc::default())
             .expect("senders are checked")
@@ -246,5 +249,32 @@ mod tests {
         open.apply();
         assert!(open.gate.checks_sources());
         assert_eq!(open.names.len(), 1);
+    }
+
+    #[test]
+    fn names_are_looked_up_again_when_the_interval_is_over() {
+        let resolve_interval = config::Millis::new(10);
+        let settings = SourceValidation { resolve_interval, ..Default::default() };
+        let mut allowed = allowed_with(&["localhost"], settings);
+        let gate = Arc::clone(&allowed.gate);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            allowed.begin().await.expect("a name of this host");
+            assert!(gate.checks_sources());
+            // The answer of the next look-up undoes this.
+            gate.allow(None);
+            let undone = async {
+                while !gate.checks_sources() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::select! {
+                () = allowed.keep() => panic!("there is a name to look up"),
+                undone = tokio::time::timeout(Duration::from_secs(30), undone) => {
+                    undone.expect("looked up again");
+                }
+            }
+        });
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     listeners(config, report);
     influxdb(config, report);
     required(config, report);
+    mqtt(config, report);
     console(config, report);
     destinations(config, report);
     accounts(config, report);
@@ -183,6 +184,24 @@ fn required(config: &Config, report: &mut Report<'_>) {
             let fault = Fault::new("the key is missing", "add it, or switch the section off");
             report.problem(&below(keys), fault);
         }
+    }
+}
+
+/// Certificates show that an encrypted connection is meant: without one, a password would go in clear.
+fn mqtt(config: &Config, report: &mut Report<'_>) {
+    let mqtt = &config.ringside.mqtt;
+    if mqtt.tls {
+        return;
+    }
+    let files = [
+        (&mqtt.ca, "ringside.mqtt.ca"),
+        (&mqtt.client_cert, "ringside.mqtt.clientCert"),
+        (&mqtt.client_key, "ringside.mqtt.clientKey"),
+    ];
+    for (_, keys) in files.into_iter().filter(|(file, _)| file.is_some()) {
+        let hint = "set ringside.mqtt.tls to true, or remove the key";
+        let fault = Fault::new("`tls` is off: the certificate would not be used", hint);
+        report.problem(&below(keys), fault);
     }
 }
 

@@ -153,9 +153,11 @@ impl<'d> Report<'d> {
         };
         let used = match &node.data {
             Data::Bool(on) => *on,
+            Data::Integer(_) | Data::Float(_) => true,
+            Data::Text(text) => !text.is_empty(),
             Data::Sequence(items) => !items.is_empty(),
             Data::Mapping(entries) => !entries.is_empty() && !node.is_disabled(),
-            _ => false,
+            Data::Null => false,
         };
         if used {
             self.without_effect.insert(at, path.to_string());
