@@ -198,10 +198,11 @@ fn long_event(number: u64) -> String {
     proxy_event(&format!("event {number} {}", "\u{1f4ca}".repeat(900)))
 }
 
-/// Mosquitto acknowledges what is over its `message_size_limit`, and throws it away. Nobody can know.
+/// Mosquitto acknowledges what is over its `message_size_limit`, and throws it away; nobody can know.
+/// Only with an unlimited queue, as in the other tests, it closes the connection.
 #[test]
 fn what_the_broker_acknowledges_is_delivered_even_if_it_throws_it_away() {
-    let broker = Mosquitto::start("message_size_limit 3000");
+    let broker = Mosquitto::start("message_size_limit 3000\nmax_queued_messages 1000");
     let subscriber = Subscriber::to(&broker, "subscriber");
     let mut ringside = Ringside::start_with(&settings(&broker, "      qos: 1\n"), &[]);
     send_all(ringside.log_events, [long_event(0), proxy_event("short")]);
@@ -230,12 +231,13 @@ fn at_quality_0_a_message_that_the_broker_never_takes_does_not_block() {
     assert!(ringside.stop().success());
 }
 
-/// Mosquitto closes the connection of whoever sends more than `max_packet_size`.
+/// Mosquitto closes the connection of whoever sends more than `max_packet_size`, and without a limit
+/// on its queue also of whoever sends more than `message_size_limit`.
 #[test]
 fn a_message_that_the_broker_never_takes_is_refused_and_the_rest_goes_on() {
     const EVENTS: u64 = 60;
-    for qos in [1, 2] {
-        let broker = Mosquitto::start("max_packet_size 3000");
+    for (qos, limit) in [(1, "message_size_limit"), (2, "max_packet_size")] {
+        let broker = Mosquitto::start(&format!("{limit} 3000"));
         let subscriber = Subscriber::to(&broker, "subscriber");
         let more = format!("      qos: {qos}\n");
         let text = settings(&broker, &more).replace("flushInterval: 10ms", "flushInterval: 200ms");
