@@ -309,7 +309,7 @@ fn sighup_changes_senders_rate_and_level_and_names_the_rest() {
     for key in ["Butler-SOS.ringside.shards", "Butler-SOS.ringside.flushInterval"] {
         assert!(line.contains(key), "{line}");
     }
-    ringside.wait_for_line("only allowedSources may send");
+    ringside.wait_for_line("log_events: only allowedSources may send");
     send_from("127.0.0.1", ringside.log_events, &proxy_event("denied now"));
     for _ in 0..3 {
         send_from("127.0.0.2", ringside.log_events, &proxy_event("allowed, one a minute"));
