@@ -10,7 +10,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Config, Ringside, binary, number, proxy_event, send_all, wait_for};
+use support::{Config, Ringside, binary, http_get, number, proxy_event, send_all, wait_for};
 
 /// Lines under both `udpServerConfig`s.
 fn with_udp(lines: &[&str]) -> Config {
@@ -235,6 +235,54 @@ fn sighup_changes_the_rules_under_load_and_loses_nothing() {
     assert!(ringside.stop().success());
 }
 
+/// One reload after the other, each with other rules, another rate limit and other senders, all of
+/// which let these events in: received = sent, whatever is swapped meanwhile.
+#[test]
+fn reloads_without_end_under_load_lose_nothing() {
+    const RELOADS: usize = 40;
+    let stricter = with_udp(&[
+        "enableSourceValidation: true",
+        "allowedSources: ['127.0.0.0/8', localhost]",
+        "rateLimit: { enable: true, maxMessagesPerMinute: 1000000 }",
+    ]);
+    for backend in ["io_uring", "tokio"] {
+        let of = |config: &Config| Config { backend, ..config.clone() };
+        let texts = [of(&Config::default()).text(), of(&stricter).text()];
+        let mut ringside = Ringside::start_with(&texts[0], &[]);
+        let (to, console) = (ringside.log_events, ringside.console);
+        let received = || {
+            let (_, stats) = http_get(console, "/api/stats");
+            log(&serde_json::from_str(&stats).expect("JSON"), "received")
+        };
+        let (enough, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    let events = (0..100).map(|_| proxy_event("x"));
+                    let so_far = sent.fetch_add(send_all(to, events), Ordering::Relaxed) + 100;
+                    // No more at a time than fit into the socket's buffer, or the kernel drops some.
+                    let came = || (received() == so_far).then_some(());
+                    wait_for("what was sent", support::DEADLINE, came);
+                }
+            });
+            for reload in 0..RELOADS {
+                let file = ringside.directory.path().join("ringside.yaml");
+                std::fs::write(file, &texts[(reload + 1) % 2]).expect("write");
+                ringside.signal(Signal::SIGHUP);
+                wait_for("the reload", support::DEADLINE, || {
+                    (ringside.log().matches(RELOADED).count() > reload).then_some(())
+                });
+            }
+            enough.store(true, Ordering::Relaxed);
+        });
+        let sent = sent.into_inner();
+        let stats = wait_received(&ringside, sent);
+        assert_eq!(log(&stats, "accepted"), sent, "{stats:#}");
+        assert!(sent > 100, "there was load");
+        assert!(ringside.stop().success());
+    }
+}
+
 #[test]
 fn sighup_with_a_wrong_file_keeps_the_old_one() {
     let mut ringside = Ringside::start(&Config::default());
@@ -261,7 +309,7 @@ fn sighup_changes_senders_rate_and_level_and_names_the_rest() {
     for key in ["Butler-SOS.ringside.shards", "Butler-SOS.ringside.flushInterval"] {
         assert!(line.contains(key), "{line}");
     }
-    ringside.wait_for_line("only allowedSources may send");
+    ringside.wait_for_line("log_events: only allowedSources may send");
     send_from("127.0.0.1", ringside.log_events, &proxy_event("denied now"));
     for _ in 0..3 {
         send_from("127.0.0.2", ringside.log_events, &proxy_event("allowed, one a minute"));

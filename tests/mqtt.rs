@@ -93,6 +93,7 @@ fn messages_arrive_with_their_topics_and_quality_and_are_retained() {
             assert_eq!(json["message"], "it \"happened\"");
         }
     }
+    assert!(broker.log().contains(" as the-ringside ("), "client id: {}", broker.log());
     let messages = subscriber.messages();
     assert_eq!(messages.len(), 4, "{messages:?}");
     assert!(messages.iter().all(|message| message.qos == QoS::AtLeastOnce), "{messages:?}");
@@ -151,6 +152,115 @@ fn at_quality_1_a_restart_of_the_broker_loses_nothing() {
     wait_until_there(&subscriber, "logs", 3 * PART);
     wait_until_there(&subscriber, SUBSYSTEM, 3 * PART);
     assert!(ringside.stop().success());
+}
+
+/// At quality of service 0 nobody acknowledges anything, so what arrives may be less than what is
+/// delivered, never more; and each event has exactly one outcome.
+#[test]
+fn at_quality_0_a_restart_of_the_broker_is_in_the_ledger() {
+    const PART: u64 = 300;
+    let mut broker = Mosquitto::start("");
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let mut ringside = Ringside::start_with(&settings(&broker, "      qos: 0\n"), &[]);
+    let send = |part: &str, events| {
+        let message = |n| proxy_event(&format!("part {part} event {n}"));
+        send_all(ringside.log_events, (0..events).map(message))
+    };
+    let mut sent = send("before", PART);
+    let is_assigned = |stats: &Value| number(stats, "/destinations/mqtt/assigned");
+    ringside.wait_stats("the first is there", |stats| is_assigned(stats) > 0);
+    broker.stop();
+    sent += send("during", PART);
+    ringside.wait_stats("the outage has events of its own", |stats| is_assigned(stats) == sent);
+    broker.start_again();
+    // What was sent on the old connection may be gone: until one arrives, the new one is not in use.
+    wait_for("a message after the outage", DEADLINE, || {
+        sent += send("again", 1);
+        let arrived = subscriber.payloads("logs");
+        arrived.iter().any(|payload| payload.contains("part again")).then_some(())
+    });
+    sent += send("after", PART);
+    // `wait_stats` asserts that assigned = delivered + in_flight + dropped at every look.
+    let stats = delivered(&ringside, sent);
+    wait_for("all that was sent on the new connection", DEADLINE, || {
+        let arrived = subscriber.payloads("logs");
+        let after = arrived.iter().filter(|payload| payload.contains("part after")).count();
+        (after as u64 == PART).then_some(())
+    });
+    let arrived = subscriber.messages().iter().filter(|it| it.topic == SUBSYSTEM).count() as u64;
+    let delivered = number(&stats, "/destinations/mqtt/delivered");
+    assert!((PART..=delivered).contains(&arrived), "{arrived} of {delivered}");
+    assert!(ringside.stop().success());
+}
+
+/// An event whose payload has more than 3000 bytes: a message is cut after 1000 characters.
+fn long_event(number: u64) -> String {
+    proxy_event(&format!("event {number} {}", "\u{1f4ca}".repeat(900)))
+}
+
+/// Mosquitto acknowledges what is over its `message_size_limit`, and throws it away; nobody can know.
+/// Only with an unlimited queue, as in the other tests, it closes the connection.
+#[test]
+fn what_the_broker_acknowledges_is_delivered_even_if_it_throws_it_away() {
+    let broker = Mosquitto::start("message_size_limit 3000\nmax_queued_messages 1000");
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let mut ringside = Ringside::start_with(&settings(&broker, "      qos: 1\n"), &[]);
+    send_all(ringside.log_events, [long_event(0), proxy_event("short")]);
+    delivered(&ringside, 2);
+    wait_until_there(&subscriber, SUBSYSTEM, 1);
+    assert!(subscriber.payloads(SUBSYSTEM).pop_first().unwrap().contains("short"));
+    assert!(ringside.stop().success());
+}
+
+/// Without acknowledgements the message is gone as soon as it is handed over, and so may others be,
+/// but none stands in the way of later ones.
+#[test]
+fn at_quality_0_a_message_that_the_broker_never_takes_does_not_block() {
+    let broker = Mosquitto::start("max_packet_size 3000");
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let mut ringside = Ringside::start_with(&settings(&broker, "      qos: 0\n"), &[]);
+    let mut sent = send_all(ringside.log_events, (0..3).map(long_event));
+    wait_for("a later message", DEADLINE, || {
+        sent += send_all(ringside.log_events, [proxy_event("later")]);
+        (!subscriber.payloads(SUBSYSTEM).is_empty()).then_some(())
+    });
+    ringside.wait_stats("all have an outcome", |stats| {
+        let count = |key| number(stats, &format!("/destinations/mqtt/{key}"));
+        count("assigned") == sent && count("delivered") + count("dropped/refused") == sent
+    });
+    assert!(ringside.stop().success());
+}
+
+/// Mosquitto closes the connection of whoever sends more than `max_packet_size`, and without a limit
+/// on its queue also of whoever sends more than `message_size_limit`.
+#[test]
+fn a_message_that_the_broker_never_takes_is_refused_and_the_rest_goes_on() {
+    const EVENTS: u64 = 60;
+    for (qos, limit) in [(1, "message_size_limit"), (2, "max_packet_size")] {
+        let broker = Mosquitto::start(&format!("{limit} 3000"));
+        let subscriber = Subscriber::to(&broker, "subscriber");
+        let more = format!("      qos: {qos}\n");
+        let text = settings(&broker, &more).replace("flushInterval: 10ms", "flushInterval: 200ms");
+        let mut ringside = Ringside::start_with(&text, &[]);
+        let is_long = |n: u64| n % 25 == 17;
+        let message =
+            |n| if is_long(n) { long_event(n) } else { proxy_event(&format!("event {n}")) };
+        send_all(ringside.log_events, (0..EVENTS).map(message));
+        let refused = (0..EVENTS).filter(|&n| is_long(n)).count() as u64;
+        let stats = ringside.wait_stats("all have an outcome", |stats| {
+            number(stats, "/destinations/mqtt/assigned") == EVENTS
+                && number(stats, "/destinations/mqtt/in_flight") == 0
+        });
+        assert_eq!(number(&stats, "/destinations/mqtt/dropped/refused"), refused, "{stats:#}");
+        assert_eq!(number(&stats, "/destinations/mqtt/delivered"), EVENTS - refused);
+        wait_until_there(&subscriber, SUBSYSTEM, EVENTS - refused);
+        let line = ringside.wait_for_line("counted as `refused`");
+        assert!(
+            line.contains("whenever it gets a message of") && line.contains("event 17"),
+            "{line}"
+        );
+        assert!(ringside.stop().success());
+    }
 }
 
 #[test]

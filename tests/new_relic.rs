@@ -68,7 +68,7 @@ fn events(requests: &[Request], path: &str) -> Vec<Value> {
 #[test]
 fn accounts_get_their_events_whatever_becomes_of_the_others() {
     let sink = Sink::answering(|request| match request.path.as_str() {
-        FIRST => Reply::json(403, r#"{"error":"forbidden"}"#),
+        FIRST => Reply::json(403, r#"{"error":"NRKEY-1 is no key that we know"}"#),
         _ => Reply::json(202, r#"{"success":true}"#),
     });
     let text = file(&sink.url(), &["First NR account", "Second NR account"], ACCOUNTS);
@@ -90,6 +90,10 @@ fn accounts_get_their_events_whatever_becomes_of_the_others() {
     let refused = &stats["destinations"]["new_relic:First NR account"];
     let error = refused["last_error"].to_string();
     assert!(error.contains("403") && error.contains("insertApiKey"), "{error}");
+    assert!(error.contains("*** is no key"), "the answer repeats the key: {error}");
+    for path in ["/api/stats", "/metrics", "/health", "/"] {
+        assert!(!ringside.get(path).1.contains("NRKEY"), "{path}");
+    }
     assert_eq!(refused["in_flight"], 4, "kept until the operator has corrected it");
 
     let requests = sink.requests();

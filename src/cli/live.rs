@@ -11,7 +11,7 @@ use serde_yaml::Value;
 use tokio::task::JoinSet;
 
 use super::settings;
-use super::sources::{AllowedSources, NoSource};
+use super::sources::{AllowedSources, Answers, NoSource, System};
 use crate::config::{self, Config, Overrides};
 use crate::engine;
 use crate::event::Listener;
@@ -39,6 +39,8 @@ pub(super) struct Live {
     gates: [Arc<Gate>; Listener::COUNT],
     /// Whether the log listener is bound, which does not change while the engine runs.
     log_bound: bool,
+    /// What the names of senders were last.
+    answers: Answers,
     /// Tasks that look names up.
     resolving: JoinSet<()>,
 }
@@ -52,6 +54,7 @@ impl Live {
             rules: Arc::clone(&engine.rules),
             gates: engine.receive.gates.clone(),
             log_bound: config.log_listener().is_some(),
+            answers: Answers::default(),
             resolving: JoinSet::new(),
         }
     }
@@ -137,6 +140,7 @@ impl Live {
         // Dropping the set ends the former tasks.
         self.resolving = JoinSet::new();
         let allowed = self.allowed();
+        self.answers.retain(&allowed);
         for listener in Listener::ALL {
             if self.listener(listener).is_none_or(|listener| !listener.enable_source_validation) {
                 self.gates[listener as usize].allow(None);
@@ -152,7 +156,8 @@ impl Live {
         let settings = &self.config.ringside.source_validation;
         let of = |listener: Listener| {
             let gate = &self.gates[listener as usize];
-            AllowedSources::of(listener, &self.listener(listener)?, settings, gate)
+            let config = self.listener(listener)?;
+            AllowedSources::of(listener, &config, settings, gate, &self.answers, System)
         };
         Listener::ALL.into_iter().filter_map(of).collect()
     }

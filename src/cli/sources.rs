@@ -1,8 +1,11 @@
 //! `allowedSources`: looks its names up, again and again, and tells the receivers who may send.
 
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -23,9 +26,66 @@ const ANSWERS: Duration = Duration::from_secs(30);
 /// `resolveInterval`.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// The name service and the time between look-ups, which tests stand in for.
+pub(super) trait Resolve: Debug + Send + 'static {
+    /// The addresses of a host.
+    fn look_up(
+        &self,
+        host: String,
+    ) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static;
+
+    /// Waits.
+    fn wait(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The system's resolver and clock.
+#[derive(Debug)]
+pub(super) struct System;
+
+impl Resolve for System {
+    fn look_up(
+        &self,
+        host: String,
+    ) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static {
+        async { Ok(tokio::net::lookup_host((host, 0)).await?.map(|at| at.ip()).collect()) }
+    }
+
+    fn wait(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(duration)
+    }
+}
+
+/// The last answer for each name. It outlives the settings: a name service that is down while they are
+/// read again takes nobody's permission.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers(Arc<Mutex<HashMap<String, Vec<IpAddr>>>>);
+
+impl Answers {
+    fn of(&self, name: &str) -> Vec<IpAddr> {
+        self.with(|answers| answers.get(name).cloned()).unwrap_or_default()
+    }
+
+    fn keep(&self, name: &str, addresses: &[IpAddr]) {
+        self.with(|answers| answers.insert(name.to_owned(), addresses.to_vec()));
+    }
+
+    /// Forgets the names that are no longer in the file, which is what bounds this.
+    pub(super) fn retain(&self, allowed: &[AllowedSources]) {
+        let is_used = |name: &str| allowed.iter().any(|it| it.names.iter().any(|n| n.text == name));
+        self.with(|answers| answers.retain(|name, _| is_used(name)));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Vec<IpAddr>>) -> T) -> T {
+        // No work here leaves the map half changed.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The senders that one listener allows.
 #[derive(Debug)]
-pub(super) struct AllowedSources {
+pub(super) struct AllowedSources<R = System> {
+    resolver: R,
+    answers: Answers,
     listener: Listener,
     gate: Arc<Gate>,
     addresses: Vec<IpAddr>,
@@ -54,15 +114,20 @@ pub(super) struct NoSource {
     section: &'static str,
 }
 
-impl AllowedSources {
-    /// The senders of the listener; `None` when they are not checked.
+impl<R: Resolve> AllowedSources<R> {
+    /// The senders of the listener; `None` when they are not checked. Names that were answered before
+    /// have these addresses until there are new ones.
     pub(super) fn of(
         listener: Listener,
         config: &config::Listener<'_>,
         settings: &SourceValidation,
         gate: &Arc<Gate>,
+        answers: &Answers,
+        resolver: R,
     ) -> Option<Self> {
         let mut this = Self {
+            resolver,
+            answers: answers.clone(),
             listener,
             gate: Arc::clone(gate),
             addresses: Vec::new(),
@@ -76,7 +141,7 @@ impl AllowedSources {
                 AllowedSource::Address(address) => this.addresses.push(address),
                 AllowedSource::Block(block) => this.blocks.push(block),
                 AllowedSource::Name(name) => {
-                    let (text, addresses) = (name.to_owned(), Vec::new());
+                    let (text, addresses) = (name.to_owned(), answers.of(name));
                     this.names.push(Name { text, addresses, failing: false });
                 }
             }
@@ -111,7 +176,7 @@ impl AllowedSources {
         while !self.names.is_empty() {
             let interval = self.settings.resolve_interval.duration();
             let unknown = self.names.iter().any(|name| name.addresses.is_empty());
-            tokio::time::sleep(if unknown { interval.min(RETRY) } else { interval }).await;
+            self.resolver.wait(if unknown { interval.min(RETRY) } else { interval }).await;
             self.resolve(ANSWERS).await;
             self.apply();
         }
@@ -122,15 +187,22 @@ impl AllowedSources {
     async fn resolve(&mut self, limit: Duration) {
         let mut lookups = JoinSet::new();
         for (index, name) in self.names.iter().enumerate() {
-            let host = (name.text.clone(), 0);
+            let look_up = self.resolver.look_up(name.text.clone());
             lookups.spawn(async move {
-                let answer = tokio::time::timeout(limit, tokio::net::lookup_host(host)).await;
-                let addresses = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                (index, addresses.map(|found| found.map(|at| at.ip()).collect::<Vec<_>>()))
+                let answer = tokio::time::timeout(limit, look_up).await;
+                (index, answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
             });
         }
         while let Some(Ok((index, answer))) = lookups.join_next().await {
-            self.names[index].answered(self.listener, answer);
+            self.answered(index, answer);
+        }
+    }
+
+    fn answered(&mut self, index: usize, answer: io::Result<Vec<IpAddr>>) {
+        let name = &mut self.names[index];
+        name.answered(self.listener, answer);
+        if !name.failing {
+            self.answers.keep(&name.text, &name.addresses);
         }
     }
 
@@ -198,83 +270,4 @@ fn section(listener: Listener) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(entries: &[&str], fail_closed: bool) -> AllowedSources {
-        allowed_with(entries, SourceValidation { fail_closed, ..Default::default() })
-    }
-
-    fn allowed_with(entries: &[&str], settings: SourceValidation) -> AllowedSources {
-        let server = config::UserUdpServer {
-            enable_source_validation: true,
-            allowed_sources: entries.iter().map(ToString::to_string).collect(),
-            ..Default::default()
-        };
-        let listener = config::Listener::from(&server);
-        AllowedSources::of(Listener::UserEvents, &listener, &settings, &Arc::default())
-            .expect("senders are checked")
-    }
-
-    fn answer(allowed: &mut AllowedSources, addresses: &[&str]) {
-        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        allowed.names[0].answered(Listener::UserEvents, Ok(addresses));
-        allowed.apply();
-    }
-
-    #[test]
-    fn the_check_goes_on_when_a_name_resolves_and_stays_on() {
-        let mut open = allowed(&["sense1"], false);
-        open.apply();
-        assert!(!open.gate.checks_sources(), "nothing resolved: everybody may send");
-        answer(&mut open, &["10.0.0.1"]);
-        assert!(open.gate.checks_sources());
-        answer(&mut open, &[]);
-        assert!(
-            open.sources().contains("10.0.0.1".parse().expect("an address")),
-            "the last answer"
-        );
-    }
-
-    #[test]
-    fn fail_closed_lets_nobody_in_before_a_name_resolves() {
-        let closed = allowed(&["sense1"], true);
-        closed.apply();
-        assert!(closed.gate.checks_sources() && closed.sources().is_empty());
-    }
-
-    #[test]
-    fn addresses_need_no_answer() {
-        let open = allowed(&["10.0.0.1", "fd00::/8", "sense1"], false);
-        open.apply();
-        assert!(open.gate.checks_sources());
-        assert_eq!(open.names.len(), 1);
-    }
-
-    #[test]
-    fn names_are_looked_up_again_when_the_interval_is_over() {
-        let resolve_interval = config::Millis::new(10);
-        let settings = SourceValidation { resolve_interval, ..Default::default() };
-        let mut allowed = allowed_with(&["localhost"], settings);
-        let gate = Arc::clone(&allowed.gate);
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            allowed.begin().await.expect("a name of this host");
-            assert!(gate.checks_sources());
-            // The answer of the next look-up undoes this.
-            gate.allow(None);
-            let undone = async {
-                while !gate.checks_sources() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::select! {
-                () = allowed.keep() => panic!("there is a name to look up"),
-                undone = tokio::time::timeout(Duration::from_secs(30), undone) => {
-                    undone.expect("looked up again");
-                }
-            }
-        });
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::{
     Secret,
     basic::LISTEN_PORTS,
-    setting::{Filled, IfGiven, choice, off, section, switched},
+    setting::{Filled, IfGiven, Rule, choice, off, section, switched},
     values::{ByteSize, Millis, PowerOfTwo, Threads},
 };
 
@@ -214,8 +214,9 @@ const TIMEOUT: RangeInclusive<Millis> = Millis::new(1)..=Millis::seconds(600);
 section! {
     /// What `mqttConfig` has no key for.
     pub struct RingsideMqtt {
-        /// Quality of service: 0 counts what was handed to the socket as delivered, 1 and 2 what the
-        /// broker acknowledged.
+        /// Quality of service. At 0 `delivered` means handed to the operating system: what is on its
+        /// way when the connection breaks is lost, and nothing tells so. At 1 and 2 it means
+        /// acknowledged by the broker, and what is not is sent again.
         qos: u8 = 0 => 0..=2;
         /// Asks the broker to keep the last message of each topic.
         retain: bool = false;
@@ -239,11 +240,21 @@ section! {
     }
 }
 
+/// What brokers accept as the topic of a message (MQTT 3.1.1, sections 1.5.3 and 4.7).
+const TOPIC: Rule<str> = Rule {
+    allows: |text| {
+        let wrong = |c: char| matches!(c, '+' | '#') || c.is_control();
+        !text.trim().is_empty() && text.len() <= 65_535 && !text.contains(wrong)
+    },
+    otherwise: "is not a topic",
+    wanted: "text of up to 65535 bytes without `+`, `#` and control characters, not empty",
+};
+
 section! {
     /// A message that the broker publishes when the connection breaks without a farewell.
     pub struct MqttLastWill {
         /// Its topic.
-        topic: String = "butler-sos/ringside".to_owned() => Filled;
+        topic: String = "butler-sos/ringside".to_owned() => TOPIC;
         /// Its payload.
         payload: String = "gone".to_owned();
     }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::{Method, Request, Response};
@@ -33,6 +34,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a server's message that are passed on.
 pub(super) const MESSAGE_MAX: usize = 300;
 
+/// Shorter secrets are not looked for in answers: they would be found everywhere.
+const MASKED_MIN: usize = 6;
+
 const AGENT: &str = concat!("ringside/", env!("CARGO_PKG_VERSION"));
 
 /// Everything but the unreserved characters of RFC 3986.
@@ -50,7 +54,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, where it is a number of seconds.
     pub retry_after: Option<Duration>,
-    /// The first 64 KiB of the body.
+    /// The first 64 KiB of the body, with `***` for what it repeats of the request's secret headers:
+    /// it ends up in logs and on the console.
     pub body: Vec<u8>,
 }
 
@@ -103,6 +108,8 @@ pub(super) struct Http {
     authority: Authority,
     headers: HeaderMap,
     timeout: Duration,
+    /// Finds the secrets of the headers.
+    secrets: Option<AhoCorasick>,
     sent_bytes: AtomicU64,
 }
 
@@ -111,6 +118,7 @@ impl Http {
     /// be read.
     pub fn new(endpoint: Endpoint) -> std::io::Result<Self> {
         let Endpoint { https, authority, mut headers, connect_timeout, timeout } = endpoint;
+        let secrets = secrets(&headers);
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -126,7 +134,8 @@ impl Http {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
-        Ok(Self { client, scheme, authority, headers, timeout, sent_bytes: AtomicU64::new(0) })
+        let sent_bytes = AtomicU64::new(0);
+        Ok(Self { client, scheme, authority, headers, timeout, secrets, sent_bytes })
     }
 
     /// Host and port, for messages.
@@ -166,12 +175,36 @@ impl Http {
         self.sent_bytes.fetch_add(length, Ordering::Relaxed);
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| causes(&error))?;
-            read(response).await.map_err(|error| causes(&error))
+            let answer = read(response).await.map_err(|error| causes(&error))?;
+            Ok(Answer { body: masked(self.secrets.as_ref(), answer.body), ..answer })
         };
         tokio::time::timeout(self.timeout, exchange)
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))
             .map_err(|reason| format!("{}: {reason}", self.authority))
+    }
+}
+
+/// What finds the values of sensitive headers; `None` when there are none.
+fn secrets(headers: &HeaderMap) -> Option<AhoCorasick> {
+    let sensitive = headers.iter().filter(|(_, value)| value.is_sensitive());
+    let values = sensitive.map(|(name, value)| match value.as_bytes() {
+        // After the scheme: `Token …`, `Basic …`.
+        value if name == AUTHORIZATION => {
+            value.rsplit(|&byte| byte == b' ').next().unwrap_or(value)
+        }
+        value => value,
+    });
+    let values: Vec<&[u8]> = values.filter(|value| value.len() >= MASKED_MIN).collect();
+    // Fails for more patterns than fit into headers.
+    let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
+    finder.filter(|_| !values.is_empty())
+}
+
+fn masked(secrets: Option<&AhoCorasick>, body: Vec<u8>) -> Vec<u8> {
+    match secrets {
+        Some(secrets) => secrets.replace_all_bytes(&body, &vec!["***"; secrets.patterns_len()]),
+        None => body,
     }
 }
 
@@ -229,6 +262,24 @@ fn causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_do_not_repeat_secrets() {
+        let mut headers = HeaderMap::new();
+        let mut insert = |name, text, is_secret| {
+            let mut value = HeaderValue::from_static(text);
+            value.set_sensitive(is_secret);
+            headers.insert(name, value);
+        };
+        insert("authorization", "Token my-token", true);
+        insert("api-key", "my-token-and-more", true);
+        insert("x-short", "short", true);
+        insert("x-open", "application/json", false);
+        let body = b"my-token-and-more? my-token; short application/json \xff".to_vec();
+        let shown = masked(secrets(&headers).as_ref(), body);
+        assert_eq!(shown, b"***? ***; short application/json \xff");
+        assert_eq!(masked(secrets(&HeaderMap::new()).as_ref(), b"as it is".to_vec()), b"as it is");
+    }
 
     #[test]
     fn query_strings() {

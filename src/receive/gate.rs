@@ -2,6 +2,7 @@
 //!
 //! One gate per listener is shared by all receivers, so a limit is a limit for all of them together.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -33,6 +34,12 @@ impl Gate {
     #[must_use]
     pub fn checks_sources(&self) -> bool {
         self.sources.load().is_some()
+    }
+
+    /// Whether this address may send.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.sources.load().as_ref().is_none_or(|sources| sources.contains(address))
     }
 
     /// Datagrams that the rate limit has counted in the window that began last; 0 without a limit.

@@ -20,6 +20,7 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::suspicion::Suspicion;
 use super::transport::Job;
 use super::{MqttError, MqttSettings, options};
 use crate::deliver::Outcome;
@@ -42,13 +43,34 @@ pub(super) struct Connection {
     qos: QoS,
     retain: bool,
     live: Option<(AsyncClient, EventLoop)>,
+    suspicion: Suspicion,
+}
+
+/// A message of a batch.
+pub(super) struct Message {
+    /// The line of the batch that it comes from; a line may have several topics.
+    pub(super) line: u32,
+    pub(super) topic: String,
+    pub(super) payload: Bytes,
 }
 
 /// Why a batch is not done.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    /// There was no connection, or it failed with nothing of the batch sent.
     #[error(transparent)]
-    Connection(#[from] ConnectionError),
+    Connection(ConnectionError),
+    /// The connection ended while messages were under way.
+    #[error("{0}")]
+    Closed(ConnectionError),
+    /// The connection ended while this message, and no other, was under way.
+    #[error("{error}; a message of {bytes} bytes to `{topic}` was under way alone")]
+    ClosedAt { topic: String, bytes: usize, error: ConnectionError },
+    /// It did so again and again.
+    #[error(
+        "the connection ends whenever it gets a message of {bytes} bytes to `{topic}`: {error}"
+    )]
+    Refused { line: u32, topic: String, bytes: usize, error: ConnectionError },
     #[error("no acknowledgement for {} seconds", ANSWER_TIMEOUT.as_secs())]
     Silence,
 }
@@ -61,6 +83,7 @@ impl Connection {
             qos: options::qos(settings.qos),
             retain: settings.retain,
             live: None,
+            suspicion: Suspicion::default(),
         })
     }
 
@@ -115,6 +138,21 @@ impl Connection {
 
     /// Publishes all messages of a batch and waits until each is done.
     async fn publish(&mut self, body: &Bytes) -> Result<(), Failure> {
+        let result = if self.suspicion.is_careful() {
+            self.publish_singly(body).await
+        } else {
+            self.publish_together(body).await
+        };
+        match result {
+            Ok(()) => self.suspicion.delivered(),
+            Err(Failure::Closed(_)) => self.suspicion.closed(),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Publishes the messages as fast as the broker takes them.
+    async fn publish_together(&mut self, body: &Bytes) -> Result<(), Failure> {
         let (client, events) = live(&mut self.live, &self.options);
         let messages = memchr_iter(TOPIC, body).count();
         let mut feed = pin!(feed(client, self.qos, self.retain, body));
@@ -123,6 +161,31 @@ impl Connection {
             result = &mut done => result,
             () = &mut feed => done.await,
         }
+    }
+
+    /// Publishes the messages one at a time, so that it is known at which one the connection ends.
+    /// Only an acknowledgement tells that a message was not it, so there is one at quality of service
+    /// 0 too.
+    async fn publish_singly(&mut self, body: &Bytes) -> Result<(), Failure> {
+        let qos = if self.qos == QoS::AtMostOnce { QoS::AtLeastOnce } else { self.qos };
+        let (client, events) = live(&mut self.live, &self.options);
+        for message in messages(body) {
+            publish(client, qos, self.retain, &message).await;
+            match all_done(events, qos, 1).await {
+                Ok(()) => self.suspicion.acknowledged(),
+                Err(Failure::Closed(error)) => {
+                    let refused = self.suspicion.closed_at(&message);
+                    let Message { line, topic, payload } = message;
+                    let bytes = payload.len();
+                    return Err(match refused {
+                        true => Failure::Refused { line, topic, bytes, error },
+                        false => Failure::ClosedAt { topic, bytes, error },
+                    });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
     }
 
     /// Disconnects properly, so that the broker does not publish the last will.
@@ -156,27 +219,46 @@ const TOPIC: u8 = b'\t';
 
 /// Hands the messages of a batch to the library, as fast as it takes them.
 async fn feed(client: &AsyncClient, qos: QoS, retain: bool, body: &Bytes) {
-    for (payload, topic) in messages(body) {
-        // The loop that takes requests outlives this, so this cannot fail.
-        let _ = client.publish_bytes(topic, qos, retain, payload).await;
+    for message in messages(body) {
+        publish(client, qos, retain, &message).await;
     }
 }
 
-/// The messages of a batch: payload and topic.
-fn messages(body: &Bytes) -> impl Iterator<Item = (Bytes, String)> {
-    body.split(|&byte| byte == b'\n').flat_map(|line| {
-        let end = memchr(TOPIC, line).unwrap_or(line.len());
-        let (payload, topics) = line.split_at(end);
+/// Hands a message to the library.
+async fn publish(client: &AsyncClient, qos: QoS, retain: bool, message: &Message) {
+    let Message { topic, payload, .. } = message;
+    // The loop that takes requests outlives this, so this cannot fail.
+    let _ = client.publish_bytes(topic, qos, retain, payload.clone()).await;
+}
+
+/// The messages of a batch.
+fn messages(body: &Bytes) -> impl Iterator<Item = Message> {
+    (0..).zip(body.split(|&byte| byte == b'\n')).flat_map(move |(line, text)| {
+        let end = memchr(TOPIC, text).unwrap_or(text.len());
+        let (payload, topics) = text.split_at(end);
         let topics = topics.split(|&byte| byte == TOPIC).skip(1);
-        topics.map(|topic| (body.slice_ref(payload), String::from_utf8_lossy(topic).into_owned()))
+        topics.map(move |topic| Message {
+            line,
+            topic: String::from_utf8_lossy(topic).into_owned(),
+            payload: body.slice_ref(payload),
+        })
     })
 }
 
 /// Drives the connection until so many messages are done.
 async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Result<(), Failure> {
+    let mut sent = false;
     while messages > 0 {
-        let event =
-            timeout(ANSWER_TIMEOUT, events.poll()).await.map_err(|_| Failure::Silence)??;
+        let answer = timeout(ANSWER_TIMEOUT, events.poll()).await;
+        let event = match answer.map_err(|_| Failure::Silence)? {
+            Ok(event) => event,
+            // What broke while it was written is among the events that are left.
+            Err(error) if sent || events.state.events.iter().any(is_publish) => {
+                return Err(Failure::Closed(error));
+            }
+            Err(error) => return Err(Failure::Connection(error)),
+        };
+        sent |= is_publish(&event);
         let done = match event {
             // Comes after the flush to the socket.
             Event::Outgoing(Outgoing::Publish(_)) => qos == QoS::AtMostOnce,
@@ -189,10 +271,16 @@ async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Resu
     Ok(())
 }
 
+fn is_publish(event: &Event) -> bool {
+    matches!(event, Event::Outgoing(Outgoing::Publish(_)))
+}
+
 impl Failure {
     fn outcome(&self, host: &str, port: u16) -> Outcome {
         let reason = format!("mqtt {host}:{port}: {self}");
-        if self.is_configuration() {
+        if let Self::Refused { line, .. } = self {
+            Outcome::RefusedLines { lines: vec![*line], reason }
+        } else if self.is_configuration() {
             Outcome::Misconfigured { reason }
         } else {
             Outcome::Unavailable { reason, after: None }
@@ -214,7 +302,7 @@ impl Failure {
                 error.kind() == std::io::ErrorKind::InvalidData
             }
             Self::Connection(ConnectionError::Tls(_)) => true,
-            Self::Connection(_) | Self::Silence => false,
+            _ => false,
         }
     }
 }
@@ -226,14 +314,17 @@ mod tests {
     #[test]
     fn each_topic_of_a_line_is_a_message() {
         let body = Bytes::from("{\"a\":1}\tx\ty/z\n{}\tx\n");
-        let read: Vec<_> = messages(&body).collect();
-        let wanted = [("{\"a\":1}", "x"), ("{\"a\":1}", "y/z"), ("{}", "x")];
-        assert_eq!(read, wanted.map(|(payload, topic)| (Bytes::from(payload), topic.to_owned())));
+        let read: Vec<_> = messages(&body).map(|it| (it.line, it.payload, it.topic)).collect();
+        let wanted = [(0, "{\"a\":1}", "x"), (0, "{\"a\":1}", "y/z"), (1, "{}", "x")];
+        assert_eq!(
+            read,
+            wanted.map(|(line, payload, topic)| (line, Bytes::from(payload), topic.to_owned()))
+        );
     }
 
     #[test]
     fn a_refused_password_is_not_an_outage() {
-        let refused = |code| Failure::from(ConnectionError::ConnectionRefused(code));
+        let refused = |code| Failure::Connection(ConnectionError::ConnectionRefused(code));
         assert!(refused(ConnectReturnCode::BadUserNamePassword).is_configuration());
         assert!(!refused(ConnectReturnCode::ServiceUnavailable).is_configuration());
         assert!(!Failure::Silence.is_configuration());

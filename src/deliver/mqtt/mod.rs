@@ -11,6 +11,7 @@
 //! | [`encode`] | topics and payload of an event |
 //! | `options` | how to reach the broker: credentials, TLS, last will |
 //! | `connection` | the one connection, and the batch that is on it |
+//! | `suspicion` | finds the message that the broker does not take |
 //! | [`transport`] | hands batches to the connection: a [`Transport`](super::Transport) |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
 
@@ -18,6 +19,7 @@ mod connection;
 pub mod destination;
 pub mod encode;
 mod options;
+mod suspicion;
 pub mod transport;
 
 use std::path::PathBuf;
