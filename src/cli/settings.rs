@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Heartbeat>,
     /// Keeps `engine.app_names` up to date, when they are wanted.
     pub(super) app_names: Option<app_names::Refresher>,
+    /// What survives the process is kept here.
+    pub(super) spool_dir: PathBuf,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -134,6 +136,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         endpoints: endpoints(config),
         app_names: app_names(config)?,
         heartbeat: heartbeat(config)?,
+        spool_dir: PathBuf::from(&config.ringside.spool.dir),
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }

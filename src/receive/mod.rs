@@ -31,6 +31,7 @@ mod handoff;
 mod intake;
 mod mapping;
 mod pace;
+mod passed;
 mod pressure;
 mod settings;
 mod slots;
@@ -53,6 +54,7 @@ mod uring;
 
 pub use gate::Gate;
 pub use handoff::ShardEnd;
+pub use passed::Passed;
 pub use pressure::{Notice, PressureWatch};
 pub use settings::{
     BackendChoice, BackendKind, FeatureMask, ListenerSettings, ReceiveError, Settings,
