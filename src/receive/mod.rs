@@ -43,6 +43,8 @@ mod wake;
 #[cfg(target_os = "linux")]
 mod bufring;
 #[cfg(target_os = "linux")]
+mod completion;
+#[cfg(target_os = "linux")]
 mod recvmmsg;
 #[cfg(target_os = "linux")]
 mod steer;
@@ -52,6 +54,9 @@ mod portable;
 #[cfg(target_os = "linux")]
 mod uring;
 
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use completion::read_completion;
 pub use gate::Gate;
 pub use handoff::ShardEnd;
 pub use passed::Passed;
