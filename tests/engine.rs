@@ -5,6 +5,8 @@ mod support;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -28,6 +30,7 @@ on_each_backend! {
     ipv6_and_dual_stack,
     an_event_arrives_within_the_flush_interval,
     sigterm_drains,
+    sigterm_drains_under_a_flood,
     unsent_events_are_counted_at_shutdown,
     without_a_destination_events_are_unrouted,
 }
@@ -158,15 +161,68 @@ fn sigterm_drains(backend: &'static str) {
     // Everything is in the socket buffer or further; nothing has been flushed by time yet.
     assert!(ringside.stop().success(), "{}", ringside.log());
     let log = ringside.log();
-    let counted = |name: &str| -> u64 {
-        log.lines()
-            .filter_map(|line| line.split_once(&format!("{name}="))?.1.split([' ', ',']).next())
-            .filter_map(|text| text.parse::<u64>().ok())
-            .next_back()
-            .unwrap_or_else(|| panic!("{name} in {log}"))
-    };
-    assert_eq!(sink.lines(), counted("delivered"), "{log}");
-    assert_eq!(sink.lines() + counted("kernel_dropped"), sent, "{log}");
+    assert_eq!(sink.lines(), counted(&log, "delivered"), "{log}");
+    assert_eq!(sink.lines() + counted(&log, "kernel_dropped"), sent, "{log}");
+}
+
+/// The last number of this name in the ledger that is printed at the end.
+fn counted(log: &str, name: &str) -> u64 {
+    log.lines()
+        .filter(|line| line.contains("ledger: "))
+        .filter_map(|line| line.split_once(&format!(" {name}="))?.1.split([' ', ',']).next())
+        .filter_map(|text| text.parse::<u64>().ok())
+        .next_back()
+        .unwrap_or_else(|| panic!("{name} in {log}"))
+}
+
+fn sigterm_drains_under_a_flood(backend: &'static str) {
+    let sink = Sink::start(Options::default());
+    // Small buffers, so that the flood also overruns them.
+    let mut config = config(&sink, backend).ringside("shutdownTimeout: 20s");
+    config.receive = "      socketBuffer: 64KiB\n      slots: 256\n".into();
+    let mut ringside = Ringside::start(&config);
+    let (to, over) = (ringside.log_events, AtomicBool::new(false));
+    let sent = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let event = proxy_event("flood");
+            let mut sent = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                // Refused once the socket is closed; what was sent before is counted.
+                sent += u64::from(socket.send_to(event.as_bytes(), to).is_ok());
+            }
+            sent
+        });
+        ringside.wait_stats("the flood", |stats| {
+            number(stats, "/listeners/log_events/received") > 5_000
+        });
+        let start = Instant::now();
+        let status = ringside.stop();
+        let took = start.elapsed();
+        over.store(true, Ordering::Relaxed);
+        assert!(status.success(), "{}", ringside.log());
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        flood.join().expect("the flood")
+    });
+    let log = ringside.log();
+    let delivered = counted(&log, "delivered");
+    assert_eq!(sink.lines(), delivered, "{log}");
+    assert_eq!(counted(&log, "assigned"), delivered, "nothing is left: {log}");
+    assert_eq!(counted(&log, "in_flight"), 0, "{log}");
+    assert_eq!(counted(&log, "queued"), 0, "{log}");
+    let (received, refused) = (counted(&log, "received"), counted(&log, "kernel_dropped"));
+    assert_eq!(received, delivered + dropped(&log), "{log}");
+    assert!(refused > 0, "the door was closed: {log}");
+    assert!(received + refused <= sent, "{sent}: {log}");
+}
+
+/// What the last listener dropped for any reason.
+fn dropped(log: &str) -> u64 {
+    let line = log.lines().rfind(|line| line.contains("ledger: log_events")).expect("its line");
+    let reasons = line.split_once("dropped[").and_then(|(_, rest)| rest.split_once(']'));
+    let (reasons, _) = reasons.expect("its reasons");
+    let count = |reason: &str| reason.split_once('=')?.1.parse::<u64>().ok();
+    reasons.split_whitespace().filter_map(count).sum()
 }
 
 fn unsent_events_are_counted_at_shutdown(backend: &'static str) {

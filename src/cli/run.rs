@@ -16,10 +16,11 @@ use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, NewRelicAccount, Overrides};
 use crate::engine::{Drained, Engine};
 use crate::event::Listener;
+use crate::observe::checkpoint::{Checkpoint, Checkpointer};
 use crate::observe::ledger::Snapshot;
 use crate::observe::logging::{self, Level, LogFiles};
 use crate::observe::{http, stats::State};
-use crate::receive::{Handle, Notice, PressureWatch};
+use crate::receive::{Handle, Notice, Passed, PressureWatch};
 use crate::secret::Secret;
 
 /// Arguments of `ringside run`. Those of Butler SOS work here too.
@@ -130,6 +131,7 @@ pub(super) fn run_config<G>(
 /// Everything that runs.
 struct Running {
     engine: Engine,
+    checkpointer: Checkpointer,
     console: Console,
     runtime: tokio::runtime::Runtime,
     signals: Signals,
@@ -150,9 +152,19 @@ impl StartError {
 }
 
 fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError> {
-    let Settings { engine, endpoints, app_names, heartbeat, uptime_metrics, shutdown_timeout } =
-        settings::of(config)
-            .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
+    let Settings {
+        mut engine,
+        endpoints,
+        app_names,
+        heartbeat,
+        uptime_metrics,
+        spool_dir,
+        shutdown_timeout,
+    } = settings::of(config)
+        .map_err(|error| StartError { code: error.exit_code(), text: error.to_string() })?;
+    // Before there are other threads: it takes variables out of the environment.
+    engine.receive.passed = Passed::from_environment().map_err(StartError::failed)?;
+    let checkpoint = Checkpoint::open(&spool_dir).map_err(StartError::failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -179,18 +191,21 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
         runtime.spawn(metrics.run());
     }
     let engine = Engine::start(engine).map_err(StartError::failed)?;
+    let checkpointer = Checkpointer::start(checkpoint, Arc::clone(&engine.state().ledger))
+        .map_err(StartError::failed)?;
     let ready = ready_line(&engine, &server);
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
     logging::say(ready);
-    notify_ready();
-    Ok(Running { engine, console, runtime, signals, live, shutdown_timeout })
+    notify(Service::Ready);
+    Ok(Running { engine, checkpointer, console, runtime, signals, live, shutdown_timeout })
 }
 
 impl Running {
     /// Waits for a signal or the end of `limit`, drains, and returns the exit code.
     fn wait<G>(self, limit: Option<Duration>, guest: G) -> u8 {
-        let Self { mut engine, console, runtime, mut signals, mut live, shutdown_timeout } = self;
+        let Self { mut engine, checkpointer, console, runtime, .. } = self;
+        let Self { mut signals, mut live, shutdown_timeout, .. } = self;
         let code = runtime.block_on(async move {
             let over = async {
                 match limit {
@@ -208,6 +223,7 @@ impl Running {
                 }
             };
             drop(guest);
+            notify(Service::Stopping);
             logging::say(format_args!(
                 "draining, for at most {shutdown_timeout:?}; a second signal ends at once"
             ));
@@ -219,6 +235,7 @@ impl Running {
                 }
             };
             report(&drained);
+            checkpointer.finish();
             if drained.clean && !failed { EXIT_OK } else { EXIT_FAILED }
         });
         console.stop();
@@ -335,12 +352,27 @@ fn reasons(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     counted.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Tells systemd, if it started us, that the service is up.
-fn notify_ready() {
+/// What systemd wants to know.
+#[derive(Clone, Copy, Debug)]
+enum Service {
+    Ready,
+    Stopping,
+}
+
+/// Tells systemd, if it started us.
+fn notify(service: Service) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("systemd was not told: {error}");
+    {
+        let state = match service {
+            Service::Ready => sd_notify::NotifyState::Ready,
+            Service::Stopping => sd_notify::NotifyState::Stopping,
+        };
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::debug!("systemd was not told: {error}");
+        }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = service;
 }
 
 /// What a signal asks for.

@@ -44,6 +44,8 @@ pub(super) struct Settings {
     pub(super) uptime_metrics: Vec<UptimeMetrics>,
     /// Keeps `engine.app_names` up to date, when they are wanted.
     pub(super) app_names: Option<app_names::Refresher>,
+    /// What survives the process is kept here.
+    pub(super) spool_dir: PathBuf,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -137,6 +139,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         app_names,
         heartbeat,
         uptime_metrics,
+        spool_dir: PathBuf::from(&config.ringside.spool.dir),
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
 }

@@ -19,9 +19,13 @@
 //! first, so an event that moves on meanwhile is never counted twice, only seen as still on its
 //! way: `queued` is what was handed to shards and not yet taken, `in_flight` what was assigned and
 //! has no outcome yet.
+//!
+//! What a run without a clean stop took with it is found by the next one ([`super::checkpoint`]). It
+//! counts there as received (or assigned) and dropped as `crash`, so that the equations hold.
 
 use std::array;
 use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -301,6 +305,8 @@ pub struct DestinationLedger {
     pub assigned: Vec<AssignBlock>,
     /// The delivering side.
     pub delivered: DeliverBlock,
+    /// Events that were in memory when the run before this one ended.
+    pub crashed: AtomicU64,
     /// Why it does not work at the moment.
     pub last_error: LastError,
     /// Attempts that failed, and refused events, since somebody took them.
@@ -313,6 +319,7 @@ impl DestinationLedger {
             name: name.to_owned(),
             assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
             delivered: DeliverBlock::default(),
+            crashed: AtomicU64::new(0),
             last_error: LastError::default(),
             failures: Failures::default(),
         }
@@ -326,6 +333,8 @@ pub struct Ledger {
     pub receivers: Vec<[ReceiveBlock; Listener::COUNT]>,
     /// Per shard, per listener.
     pub shards: Vec<[ShardBlock; Listener::COUNT]>,
+    /// Datagrams that were queued when the run before this one ended, per listener.
+    pub crashed: [AtomicU64; Listener::COUNT],
     /// Per destination.
     pub destinations: Vec<Arc<DestinationLedger>>,
     /// Ringside's own points, per destination that gets them: not one of them is an event, so they
@@ -342,6 +351,7 @@ impl Ledger {
                 .map(|_| array::from_fn(|_| ReceiveBlock::default()))
                 .collect(),
             shards: (0..shards).map(|_| array::from_fn(|_| ShardBlock::default())).collect(),
+            crashed: Default::default(),
             destinations: destinations
                 .iter()
                 .map(|name| Arc::new(DestinationLedger::new(name, shards)))
@@ -374,6 +384,9 @@ impl Ledger {
             for block in &self.receivers {
                 receive += block[listener as usize].read();
             }
+            let crashed = self.crashed[listener as usize].load(Ordering::Relaxed);
+            receive.received += crashed;
+            receive.dropped.add(DropReason::Crash, crashed);
             ListenerSnapshot::new(receive, shard)
         });
         Snapshot { listeners, destinations, own_points }
@@ -467,9 +480,11 @@ impl DestinationSnapshot {
         let mut dropped = counts.lost;
         dropped.add(LossReason::Overflow, assign.overflow);
         dropped.add(LossReason::Shutdown, assign.shutdown);
+        let crashed = destination.crashed.load(Ordering::Relaxed);
+        dropped.add(LossReason::Crash, crashed);
         Self {
             name: destination.name.clone(),
-            assigned: assign.assigned,
+            assigned: assign.assigned + crashed,
             // What the shards hold open, what waits in the queue, and what is held for sending.
             in_flight: assign.open + (assign.sent - counts.taken) + counts.held,
             dropped,

@@ -1,6 +1,7 @@
 //! What the engine says about itself: the loss ledger, metrics, logs and the HTTP endpoints.
 
 pub mod block;
+pub mod checkpoint;
 pub mod event_lines;
 pub mod failures;
 pub mod health;

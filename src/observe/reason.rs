@@ -59,6 +59,8 @@ reasons! {
         QueueFull = "queue_full",
         /// Still queued when `shutdownTimeout` had passed.
         Shutdown = "shutdown",
+        /// Queued when the run before this one ended without a clean stop.
+        Crash = "crash",
     }
 }
 
@@ -95,7 +97,7 @@ reasons! {
         SpoolFull = "spool_full",
         /// Neither delivered nor spooled when `shutdownTimeout` had passed.
         Shutdown = "shutdown",
-        /// In memory when the process ended uncleanly.
+        /// In memory when the run before this one ended without a clean stop.
         Crash = "crash",
     }
 }

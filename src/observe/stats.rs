@@ -409,7 +409,7 @@ pub(super) mod tests {
                 "routed": 60, "unrouted": 5, "kernel_dropped": 31, "upstream_lost_estimate": 4,
                 "dropped": {
                     "source_denied": 0, "size": 0, "rate_limit": 10, "queue_full": 0,
-                    "shutdown": 0
+                    "shutdown": 0, "crash": 0
                 },
                 "rejected": {
                     "empty": 0, "unknown_type": 0, "source_disabled": 0, "excluded_user": 15,

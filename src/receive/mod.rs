@@ -31,6 +31,7 @@ mod handoff;
 mod intake;
 mod mapping;
 mod pace;
+mod passed;
 mod pressure;
 mod settings;
 mod slots;
@@ -42,6 +43,8 @@ mod wake;
 #[cfg(target_os = "linux")]
 mod bufring;
 #[cfg(target_os = "linux")]
+mod completion;
+#[cfg(target_os = "linux")]
 mod recvmmsg;
 #[cfg(target_os = "linux")]
 mod steer;
@@ -51,8 +54,12 @@ mod portable;
 #[cfg(target_os = "linux")]
 mod uring;
 
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use completion::read_completion;
 pub use gate::Gate;
 pub use handoff::ShardEnd;
+pub use passed::Passed;
 pub use pressure::{Notice, PressureWatch};
 pub use settings::{
     BackendChoice, BackendKind, FeatureMask, ListenerSettings, ReceiveError, Settings,

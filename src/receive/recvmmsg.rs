@@ -215,7 +215,8 @@ async fn receive(
 }
 
 /// Hands over what is left in the sockets, whose door is closed. Here, unlike before, the receiver
-/// waits for room: nothing can be lost meanwhile. What is left at the deadline is dropped.
+/// waits for room: nothing can be lost meanwhile. What is left at the deadline is dropped. What is in
+/// a passed socket is left to the next process.
 pub(super) fn drain(
     intake: &mut Intake,
     sockets: &[Bound],
@@ -223,7 +224,7 @@ pub(super) fn drain(
 ) -> Result<(), ReceiveError> {
     let failed = |source| ReceiveError::Run { during: "draining the sockets", source };
     let mut batch = Batch::new(intake);
-    for bound in sockets {
+    for bound in sockets.iter().filter(|bound| !bound.passed) {
         loop {
             let now = Instant::now();
             intake.start_turn();

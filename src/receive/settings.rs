@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::gate::Gate;
+use super::passed::Passed;
 use super::slots::{SLOTS_MAX, SLOTS_MIN};
 use crate::event::Listener;
 
@@ -92,6 +93,8 @@ pub struct Settings {
     pub gather: Duration,
     /// Features not to use.
     pub mask: FeatureMask,
+    /// Sockets to use instead of binding new ones, where they fit a listener's address.
+    pub passed: Passed,
 }
 
 impl Settings {
@@ -115,6 +118,7 @@ impl Default for Settings {
             socket_buffer: Self::SOCKET_BUFFER,
             gather: Self::GATHER,
             mask: FeatureMask::default(),
+            passed: Passed::default(),
         }
     }
 }
@@ -186,6 +190,22 @@ pub enum ReceiveError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// A passed descriptor is something else.
+    #[error(
+        "a socket passed by systemd cannot be used: {source}; use ListenDatagram= with a port in the          socket unit"
+    )]
+    NotOurKind {
+        /// Which one, and what it is.
+        source: io::Error,
+    },
+    /// A passed socket has an address that is not configured.
+    #[error(
+        "systemd passes a socket on {address}, but no listener has port {} there; make          ListenDatagram= of the socket unit and udpServerConfig agree", address.port()
+    )]
+    NoListenerFor {
+        /// Its address.
+        address: SocketAddr,
     },
     /// The buffer pool cannot be had.
     #[error("no memory for the buffer pool of {slots} slots ({source}); lower receive.slots")]

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::passed::Taken;
 use super::settings::{ReceiveError, Settings};
 use crate::event::Listener;
 
@@ -15,6 +16,8 @@ pub(super) struct Bound {
     pub(super) socket: Socket,
     pub(super) listener: Listener,
     pub(super) address: SocketAddr,
+    /// It was passed to this process and outlives it.
+    pub(super) passed: bool,
 }
 
 impl Bound {
@@ -40,12 +43,22 @@ struct Memory {
     drops: u32,
 }
 
-/// Binds every address of every listener, once per receiver. The outer vector is per receiver.
+/// Binds every address of every listener, once per receiver, unless a passed socket serves it. The
+/// outer vector is per receiver.
 pub(super) fn bind(settings: &Settings, receivers: usize) -> Result<Vec<Vec<Bound>>, ReceiveError> {
     let mut bound: Vec<Vec<Bound>> = (0..receivers).map(|_| Vec::new()).collect();
+    let mut passed = settings.passed.choice();
     for listener in Listener::ALL {
         let Some(ListenerAddresses(addresses)) = addresses(settings, listener)? else { continue };
+        let mut taken: Vec<Taken> = Vec::new();
         for address in addresses {
+            if let Some(socket) = passed.take(*address) {
+                taken.push(socket.map_err(|source| explain(listener, *address, source))?);
+                continue;
+            }
+            if taken.iter().any(|taken| taken.covers(*address)) {
+                continue;
+            }
             let only_v6 = address.is_ipv6()
                 && addresses.iter().any(|a| a.is_ipv4() && a.port() == address.port());
             let sockets = bind_group(*address, only_v6, receivers)
@@ -53,10 +66,18 @@ pub(super) fn bind(settings: &Settings, receivers: usize) -> Result<Vec<Vec<Boun
             for (receiver, socket) in bound.iter_mut().zip(sockets) {
                 let address =
                     local_address(&socket).map_err(|source| explain(listener, *address, source))?;
-                receiver.push(Bound { socket, listener, address });
+                receiver.push(Bound { socket, listener, address, passed: false });
             }
         }
+        // There is one receiver then: nothing can steer one socket's datagrams to several.
+        bound[0].extend(taken.into_iter().map(|Taken { socket, address, .. }| Bound {
+            socket,
+            listener,
+            address,
+            passed: true,
+        }));
     }
+    passed.finish()?;
     if bound.iter().all(Vec::is_empty) {
         return Err(ReceiveError::NoListener);
     }
@@ -110,7 +131,7 @@ fn open(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> 
     Ok(socket)
 }
 
-fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     // A UDP socket over IP has an IP address.
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
@@ -166,6 +187,7 @@ pub(super) const UNKNOWN_SOURCE: SocketAddr =
 struct Watched {
     socket: Socket,
     listener: Listener,
+    passed: bool,
     /// The kernel counts in 32 bits and wraps.
     last: u32,
     total: u64,
@@ -180,7 +202,8 @@ impl KernelDrops {
     pub(super) fn new<'a>(sockets: impl Iterator<Item = &'a Bound>) -> io::Result<Self> {
         let watched = sockets.map(|bound| {
             let socket = bound.socket.try_clone()?;
-            Ok(Watched { socket, listener: bound.listener, last: 0, total: 0 })
+            let Bound { listener, passed, .. } = *bound;
+            Ok(Watched { socket, listener, passed, last: 0, total: 0 })
         });
         Ok(Self(Mutex::new(watched.collect::<io::Result<_>>()?)))
     }
@@ -202,10 +225,13 @@ impl KernelDrops {
     }
 
     /// Lets nothing into the sockets any more; what is queued in them can still be read. Where the
-    /// system cannot do that, datagrams keep coming in until the sockets are closed.
+    /// system cannot do that, datagrams keep coming in until the sockets are closed. Passed sockets
+    /// stay open: the filter would outlive this process, and the next one would get nothing.
     pub(super) fn close_door(&self) {
         #[cfg(target_os = "linux")]
-        for watched in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(target_os = "linux")]
+        for watched in watched.iter().filter(|watched| !watched.passed) {
             if let Err(error) = linux::refuse_all(&watched.socket) {
                 tracing::warn!("cannot stop the flow into a socket while draining: {error}");
             }
@@ -317,7 +343,7 @@ mod tests {
     fn a_closed_door_counts_what_comes_after() {
         let socket = loopback();
         let address = local_address(&socket).expect("address");
-        let bound = Bound { socket, listener: Listener::LogEvents, address };
+        let bound = Bound { socket, listener: Listener::LogEvents, address, passed: false };
         let drops = KernelDrops::new(std::iter::once(&bound)).expect("clone");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("sender");
         sender.send_to(b"before", address).expect("send");
@@ -330,6 +356,32 @@ mod tests {
         assert_eq!(drops.total(Listener::UserEvents), 0);
         let mut buffer = [std::mem::MaybeUninit::new(0); 16];
         assert_eq!(bound.socket.recv(&mut buffer).expect("queued before"), 6);
+    }
+
+    #[test]
+    fn the_door_of_a_passed_socket_stays_open_and_its_drops_count_on() {
+        let socket = loopback();
+        set_buffer(&socket, 1).expect("the smallest buffer");
+        let address = local_address(&socket).expect("address");
+        let bound = Bound { socket, listener: Listener::LogEvents, address, passed: true };
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("sender");
+        for _ in 0..100 {
+            sender.send_to(&[0; 372], address).expect("send");
+        }
+        let total = || {
+            let drops = KernelDrops::new(std::iter::once(&bound)).expect("clone");
+            drops.close_door();
+            drops.total(Listener::LogEvents)
+        };
+        let dropped = total();
+        assert!(dropped > 0 && dropped < 100, "{dropped}");
+        assert_eq!(total(), dropped, "for the next process too");
+        let mut buffer = [std::mem::MaybeUninit::new(0); 400];
+        for _ in dropped..100 {
+            assert_eq!(bound.socket.recv(&mut buffer).expect("queued before"), 372);
+        }
+        sender.send_to(b"after", address).expect("send");
+        assert_eq!(bound.socket.recv(&mut buffer).expect("not dropped"), 5);
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Handle {
     }
 
     /// Datagrams that the kernel dropped before a receiver saw them: the socket's buffer was full,
-    /// or the engine was draining. Never decreases. Costs one system call per socket. Zero where the
+    /// or the engine was draining. Counted since the socket was opened, which for a passed socket is
+    /// before this process began. Never decreases. Costs one system call per socket. Zero where the
     /// system does not tell.
     #[must_use]
     pub fn kernel_drops(&self, listener: Listener) -> u64 {
@@ -181,7 +182,7 @@ impl Handle {
 
     /// Begins the drain: nothing more gets into the sockets (it counts as kernel drops), the
     /// receivers hand over what is queued in them and end. What cannot be handed over by `deadline`
-    /// is dropped as `shutdown`.
+    /// is dropped as `shutdown`. Passed sockets are left as they are, to the next process.
     pub fn stop(&self, deadline: Instant) {
         self.drops.close_door();
         for stop in &self.stops {
@@ -330,6 +331,14 @@ fn choose_backend(settings: &Settings) -> Result<BackendKind, ReceiveError> {
 /// How many receivers can be used.
 fn steerable(settings: &Settings) -> usize {
     if settings.receivers == 1 {
+        return 1;
+    }
+    if !settings.passed.is_empty() {
+        tracing::warn!(
+            "using 1 receiver instead of {}: sockets passed by systemd cannot be shared by several; \
+             set receive.receivers to 1 to silence this",
+            settings.receivers
+        );
         return 1;
     }
     #[cfg(target_os = "linux")]

@@ -24,15 +24,15 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
 
 use super::bufring::{self, BufRing};
+use super::completion;
 use super::intake::{Datagram, Intake};
 use super::pace::{IDLE, Pace, STARVED};
 use super::settings::{ReceiveError, Settings};
-use super::slots::NAME_LEN;
-use super::socket::{self, Bound};
+use super::socket::Bound;
 use super::start::{Receiver, RingCounters, Stop, count};
 use crate::event::Listener;
 
@@ -218,10 +218,6 @@ impl<'a> Uring<'a> {
             .collect();
         submitter.register_files(&files)?;
         submitter.register_ring_fd()?;
-        // SAFETY: plain data, for which zeros are valid; the kernel reads the two lengths and finds
-        // no name, no control data and no vectors to fill.
-        let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        message.msg_namelen = NAME_LEN;
         let requests = sockets
             .iter()
             .map(|bound| Request { listener: bound.listener, armed: false, held: false })
@@ -233,7 +229,7 @@ impl<'a> Uring<'a> {
             buffers,
             intake,
             sockets,
-            message,
+            message: Box::new(completion::message()),
             requests,
             pace,
             min_wait,
@@ -372,17 +368,12 @@ impl<'a> Uring<'a> {
         let filled = filled.min(pool.slots().slot_size());
         // SAFETY: the slot was posted and the kernel has answered with it: it is ours again.
         let bytes = unsafe { pool.slots().bytes(slot, 0, filled) };
-        let Ok(out) = RecvMsgOut::parse(bytes, &self.message) else {
+        let Some(found) = completion::parse(bytes, &self.message) else {
             self.intake.pool_mut().recycle(slot, filled);
             return Err(io::Error::other("a completion shorter than its header"));
         };
-        // `payload_data` is clamped to what was stored; the other length is the datagram's own.
-        let datagram = Datagram {
-            listener,
-            source: socket::source_of(out.name_data()).unwrap_or(socket::UNKNOWN_SOURCE),
-            len: out.incoming_payload_len() as usize,
-            stored: out.payload_data().len(),
-        };
+        let datagram =
+            Datagram { listener, source: found.source, len: found.len, stored: found.stored };
         self.intake.admit(slot, &datagram);
         Ok(())
     }

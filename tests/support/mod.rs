@@ -165,8 +165,13 @@ impl Ringside {
 
     /// The same, with its standard output going somewhere.
     pub fn spawn_into(mut command: Command, directory: tempfile::TempDir, output: Stdio) -> Self {
-        command.current_dir(directory.path());
-        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(output);
+        Self::spawn_with_files(command, directory)
+    }
+
+    /// The same, with standard input and output as the command has them.
+    pub fn spawn_with_files(mut command: Command, directory: tempfile::TempDir) -> Self {
+        command.current_dir(directory.path()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start ringside");
         let stderr = child.stderr.take().expect("piped");
         let (sender, lines) = channel();

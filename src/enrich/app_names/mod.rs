@@ -77,8 +77,8 @@ impl AppNames {
     }
 
     /// Reads the list of the repository service. Entries whose id is no GUID are left out: no event
-    /// could name them.
-    fn from_json(list: &[u8]) -> Result<Self, serde_json::Error> {
+    /// could name them. An error when it is no list of apps.
+    pub fn from_json(list: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct App {
             id: String,

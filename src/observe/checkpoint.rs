@@ -1,0 +1,392 @@
+//! What was in memory when a run ended without a clean stop.
+//!
+//! The ledger is exact while the process lives. Its totals are also written to the small file
+//! `ledger` in the spool's folder, every 100 ms while they change, so that the next start can say how
+//! much a crash, a `kill -9` or a power failure took with it: per destination what had been assigned
+//! and neither delivered, nor spooled, nor dropped; per listener what was queued.
+//!
+//! After the end of a process the number is right to within [`INTERVAL`] of traffic: what it had
+//! written is in the system's page cache. After a power failure the file is as old as the last time
+//! the system wrote its cache back, on Linux up to half a minute.
+//!
+//! A thread of its own writes the file: a slow disk delays nothing else.
+
+mod slots;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use self::slots::Slots;
+use super::ledger::{DestinationSnapshot, Ledger, ListenerSnapshot, Snapshot};
+use super::logging::RateLimited;
+use crate::event::Listener;
+
+/// Time between two looks at the ledger.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a clean stop waits for the last record: a disk that takes longer is not waited for.
+const LAST_RECORD: Duration = Duration::from_secs(1);
+
+/// Name of the file.
+const FILE: &str = "ledger";
+
+/// A longer file is not one of ours: a record takes some hundred bytes per destination.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Why the ledger cannot be checkpointed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Two processes would overwrite each other's record.
+    #[error(
+        "{} is in use by another ringside; give each its own Butler-SOS.ringside.spool.dir, or stop \
+         the other one", path.display()
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read or written.
+    #[error(
+        "cannot {what} {}: {source}; after an unclean stop the next start cannot say what was lost; \
+         make Butler-SOS.ringside.spool.dir a folder that this user may write to", path.display()
+    )]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The file, and what the last run left in it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    /// Locked; `None` while there is none.
+    file: Option<File>,
+    /// Sequence number of the newest record in the file.
+    newest: u64,
+    previous: Option<Record>,
+}
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// When, in ms since 1970.
+    at_ms: u64,
+    /// By a run that had drained and then stopped.
+    stopped: bool,
+    totals: Totals,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Totals {
+    listeners: Vec<ListenerTotals>,
+    destinations: Vec<DestinationTotals>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ListenerTotals {
+    name: String,
+    received: u64,
+    queued: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct DestinationTotals {
+    name: String,
+    assigned: u64,
+    delivered: u64,
+    spooled: u64,
+    dropped: u64,
+}
+
+impl DestinationTotals {
+    fn new(snapshot: &DestinationSnapshot) -> Self {
+        Self {
+            name: snapshot.name.clone(),
+            assigned: snapshot.assigned,
+            delivered: snapshot.counts.delivered,
+            spooled: snapshot.counts.spooled,
+            dropped: snapshot.dropped.sum(),
+        }
+    }
+
+    fn in_memory(&self) -> u64 {
+        let elsewhere = [self.delivered, self.spooled, self.dropped];
+        elsewhere.iter().fold(self.assigned, |left, events| left.saturating_sub(*events))
+    }
+}
+
+impl Totals {
+    fn new(snapshot: &Snapshot) -> Self {
+        let listener = |(listener, counts): (&Listener, &ListenerSnapshot)| ListenerTotals {
+            name: listener.name().to_owned(),
+            received: counts.received,
+            queued: counts.queued,
+        };
+        Self {
+            listeners: Listener::ALL.iter().zip(&snapshot.listeners).map(listener).collect(),
+            destinations: snapshot.destinations.iter().map(DestinationTotals::new).collect(),
+        }
+    }
+
+    /// Nothing was ever received.
+    fn is_zero(&self) -> bool {
+        self.listeners.iter().all(|listener| listener.received == 0)
+    }
+
+    /// Bytes of the longest record with these listeners and destinations.
+    fn longest_record(&self) -> usize {
+        let mut totals = self.clone();
+        for listener in &mut totals.listeners {
+            (listener.received, listener.queued) = (u64::MAX, u64::MAX);
+        }
+        for counts in &mut totals.destinations {
+            (counts.assigned, counts.delivered) = (u64::MAX, u64::MAX);
+            (counts.spooled, counts.dropped) = (u64::MAX, u64::MAX);
+        }
+        Record { at_ms: u64::MAX, stopped: false, totals }.to_bytes().len()
+    }
+}
+
+impl Record {
+    fn new(totals: Totals, stopped: bool) -> Self {
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), stopped, totals }
+    }
+
+    /// As JSON: names of destinations are free text.
+    fn to_bytes(&self) -> Vec<u8> {
+        // Numbers, flags and text always serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Tells what was lost, and counts it in the ledger of this run.
+    fn report(&self, ledger: &Ledger) {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.at_ms);
+        let seconds = at.elapsed().unwrap_or_default().as_secs();
+        let mut lost = 0;
+        for ListenerTotals { name, queued, .. } in &self.totals.listeners {
+            lost += queued;
+            let known = Listener::ALL.into_iter().find(|listener| listener.name() == name);
+            if let Some(listener) = known.filter(|_| *queued > 0) {
+                ledger.crashed[listener as usize].fetch_add(*queued, Ordering::Relaxed);
+                tracing::warn!(
+                    listener = name,
+                    datagrams = queued,
+                    "datagrams were queued when the last run ended, {seconds} s ago; they are lost \
+                     and counted as `crash`"
+                );
+            }
+        }
+        for totals in &self.totals.destinations {
+            let (name, events) = (&totals.name, totals.in_memory());
+            lost += events;
+            if events == 0 {
+                continue;
+            }
+            let outcome = match ledger.destinations.iter().find(|known| known.name == *name) {
+                Some(destination) => {
+                    destination.crashed.fetch_add(events, Ordering::Relaxed);
+                    "counted as `crash`"
+                }
+                None => "counted nowhere, because this destination is not configured any more",
+            };
+            tracing::warn!(
+                destination = name,
+                events,
+                "events were in memory when the last run ended, {seconds} s ago; they are lost and \
+                 {outcome}"
+            );
+        }
+        if lost == 0 && !self.stopped {
+            tracing::info!(
+                "the last run ended without a clean stop, {seconds} s ago; nothing was in memory"
+            );
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Looks for what the last run has left in `folder`. Nothing is created.
+    ///
+    /// The only error is that another process uses the folder: a file that cannot be read, or makes
+    /// no sense, is a warning.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let mut this = Self { path: folder.join(FILE), file: None, newest: 0, previous: None };
+        match this.read() {
+            Ok(()) => {}
+            Err(error @ CheckpointError::InUse { .. }) => return Err(error),
+            Err(error) => tracing::warn!("{error}"),
+        }
+        Ok(this)
+    }
+
+    fn read(&mut self) -> Result<(), CheckpointError> {
+        let file = match OpenOptions::new().read(true).write(true).open(&self.path) {
+            Ok(file) => self.locked(file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.failed("open", error)),
+        };
+        let mut bytes = Vec::new();
+        let read = (&file).take(BYTES_MAX).read_to_end(&mut bytes);
+        self.file = Some(file);
+        read.map_err(|error| self.failed("read", error))?;
+        let record = match slots::newest(&bytes) {
+            Ok(None) => return Ok(()),
+            Ok(Some((sequence, record))) => {
+                self.newest = sequence;
+                serde_json::from_slice(record).ok()
+            }
+            Err(slots::Damaged) => None,
+        };
+        if record.is_none() {
+            tracing::warn!(
+                file = %self.path.display(),
+                "the ledger of the last run is damaged; whether events were lost is not known"
+            );
+        }
+        self.previous = record;
+        Ok(())
+    }
+
+    /// The lock ends with the process, however it ends.
+    fn locked(&self, file: File) -> Result<File, CheckpointError> {
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                Err(CheckpointError::InUse { path: self.path.clone() })
+            }
+            Err(TryLockError::Error(error)) => Err(self.failed("lock", error)),
+        }
+    }
+
+    fn create(&self) -> Result<File, CheckpointError> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| self.failed("create", error))?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        self.locked(options.open(&self.path).map_err(|error| self.failed("create", error))?)
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> CheckpointError {
+        CheckpointError::Io { what, path: self.path.clone(), source }
+    }
+}
+
+/// Writes records.
+struct Writer {
+    checkpoint: Checkpoint,
+    /// `None` before the first record.
+    slots: Option<Slots>,
+    /// What the newest record says.
+    written: Option<Totals>,
+    warnings: RateLimited,
+    started: Instant,
+}
+
+impl Writer {
+    /// Writes a record if there is something new to say; a failure is a warning.
+    fn look(&mut self, ledger: &Ledger, stopped: bool) {
+        if let Err(error) = self.update(Totals::new(&ledger.snapshot()), stopped)
+            && let Some(suppressed) = self.warnings.allow(self.started.elapsed())
+        {
+            tracing::warn!(suppressed, "{error}");
+        }
+    }
+
+    fn update(&mut self, totals: Totals, stopped: bool) -> Result<(), CheckpointError> {
+        let news = stopped || self.written.as_ref() != Some(&totals);
+        let trace = self.slots.is_some() || self.checkpoint.file.is_some();
+        if !news || (totals.is_zero() && !trace) {
+            return Ok(());
+        }
+        let slots = match &mut self.slots {
+            Some(slots) => slots,
+            None => {
+                let file = match self.checkpoint.file.take() {
+                    Some(file) => file,
+                    None => self.checkpoint.create()?,
+                };
+                let slots = Slots::new(file, totals.longest_record(), self.checkpoint.newest)
+                    .map_err(|error| self.checkpoint.failed("size", error))?;
+                self.slots.insert(slots)
+            }
+        };
+        let record = Record::new(totals, stopped);
+        let written = slots.write(&record.to_bytes()).and_then(|()| {
+            // A clean stop must not look like a crash after a power failure a moment later.
+            if stopped { slots.sync() } else { Ok(()) }
+        });
+        written.map_err(|error| self.checkpoint.failed("write", error))?;
+        self.written = Some(record.totals);
+        Ok(())
+    }
+}
+
+/// Keeps the file up to date, from a thread of its own.
+#[derive(Debug)]
+pub struct Checkpointer {
+    finish: mpsc::Sender<()>,
+    finished: mpsc::Receiver<()>,
+}
+
+impl Checkpointer {
+    /// Reports what the last run has lost, counts it in `ledger`, and begins to write.
+    pub fn start(checkpoint: Checkpoint, ledger: Arc<Ledger>) -> io::Result<Self> {
+        if let Some(record) = &checkpoint.previous {
+            record.report(&ledger);
+        }
+        let mut writer = Writer {
+            checkpoint,
+            slots: None,
+            written: None,
+            warnings: RateLimited::new(),
+            started: Instant::now(),
+        };
+        // What has been reported is not to be reported again by the next run.
+        writer.look(&ledger, false);
+        let (finish, asked) = mpsc::channel();
+        let (done, finished) = mpsc::channel();
+        thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            loop {
+                match asked.recv_timeout(INTERVAL) {
+                    Err(RecvTimeoutError::Timeout) => writer.look(&ledger, false),
+                    // Whoever asks has drained; whoever hangs up ends without.
+                    result => break writer.look(&ledger, result.is_ok()),
+                }
+            }
+            // The file is free before anybody learns that it is.
+            drop(writer);
+            // Nobody waits any more when this took too long.
+            let _ = done.send(());
+        })?;
+        Ok(Self { finish, finished })
+    }
+
+    /// Writes the last record of a run that has drained, and marks the stop as clean.
+    pub fn finish(self) {
+        // An error means that the thread has ended, which the next start will tell.
+        let _ = self.finish.send(());
+        if self.finished.recv_timeout(LAST_RECORD).is_err() {
+            tracing::warn!("the ledger could not be written in time; the next start may report it");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
