@@ -253,13 +253,13 @@ fn accounts_of_the_command_line_need_three_values_each() {
 }
 
 /// Adds the uptime metrics to a configuration.
-fn with_uptime(text: &str, url: &str, accounts: &str, uptime: bool) -> String {
+fn with_uptime(text: &str, url: &str, accounts: &str) -> String {
     format!(
         "{text}    metric:\n      url: {url}/metric/v1\n      header:\n        - name: X-Metric\n          \
          value: Metric value\n  uptimeMonitor:\n    enable: true\n    frequency: every 1 second\n    \
          storeNewRelic:\n      enable: true\n      destinationAccount: [{accounts}]\n      metric:\n        \
          dynamic:\n          butlerMemoryUsage: {{ enable: true }}\n          \
-         butlerUptime: {{ enable: {uptime} }}\n      attribute:\n        static:\n          \
+         butlerUptime: {{ enable: true }}\n      attribute:\n        static:\n          \
          - name: metricType\n            value: butler-sos-uptime\n        dynamic:\n          \
          butlerVersion: {{ enable: true }}\n"
     )
@@ -275,7 +275,7 @@ fn uptime_metrics_go_to_each_account_on_schedule() {
     let text = file(&sink.url(), &["First NR account"], ACCOUNTS);
     let text = text.replacen("newRelic:\n    enable: true", "newRelic:\n    enable: false", 1);
     let accounts = "First NR account, Second NR account, Second NR account";
-    let mut ringside = Ringside::start_with(&with_uptime(&text, &sink.url(), accounts, true), &[]);
+    let mut ringside = Ringside::start_with(&with_uptime(&text, &sink.url(), accounts), &[]);
     let of_second = || {
         let requests = sink.requests().into_iter();
         requests.filter(|it| it.header("api-key") == Some("NRKEY-2")).collect::<Vec<_>>()
@@ -321,22 +321,33 @@ fn uptime_metrics_go_to_each_account_on_schedule() {
 
 #[test]
 fn uptime_metrics_can_be_chosen() {
-    let sink = Sink::answering(|_| Reply::json(202, "{}"));
-    let text = file(&sink.url(), &["First NR account"], ACCOUNTS);
-    let text = with_uptime(&text, &sink.url(), "First NR account", false);
-    let _ringside = Ringside::start_with(&text, &[]);
-    let requests = support::wait_for("metrics", DEADLINE, || {
-        let requests = sink.requests();
-        (!requests.is_empty()).then_some(requests)
-    });
-    assert!(requests[0].text().contains("qs_butlerSosHeapUsed"), "{requests:?}");
-    assert!(!requests[0].text().contains("qs_butlerSosUptimeMillisec"), "{requests:?}");
+    for (switch, written) in [
+        ("butlerMemoryUsage", "qs_butlerSosHeapUsed"),
+        ("butlerUptime", "qs_butlerSosUptimeMillisec"),
+        ("butlerVersion", "version"),
+    ] {
+        for enabled in [true, false] {
+            let sink = Sink::answering(|_| Reply::json(202, "{}"));
+            let text = file(&sink.url(), &["First NR account"], ACCOUNTS);
+            let text = with_uptime(&text, &sink.url(), "First NR account");
+            let on = format!("{switch}: {{ enable: true }}");
+            assert_eq!(text.matches(&on).count(), 1, "{text}");
+            let text = text.replace(&on, &format!("{switch}: {{ enable: {enabled} }}"));
+            let _ringside = Ringside::start_with(&text, &[]);
+            let requests = support::wait_for("metrics", DEADLINE, || {
+                let requests = sink.requests();
+                (!requests.is_empty()).then_some(requests)
+            });
+            let is_there = requests[0].text().contains(&format!("\"{written}\""));
+            assert_eq!(is_there, enabled, "{switch}: {requests:?}");
+        }
+    }
 }
 
 #[test]
 fn an_uptime_account_without_credentials_is_named() {
     let text = file("http://127.0.0.1:9", &["First NR account"], ACCOUNTS);
-    let text = with_uptime(&text, "http://127.0.0.1:9", "Nobody", true);
+    let text = with_uptime(&text, "http://127.0.0.1:9", "Nobody");
     let (output, log) = run(&text, &[]);
     assert_eq!(output.status.code(), Some(2), "{log}");
     let what = "uptimeMonitor.storeNewRelic.destinationAccount[0]: there are no credentials for \
