@@ -103,9 +103,9 @@ impl Days {
         let (_, month, day_of_month) = civil_from_days(day);
         match self {
             Self::All => true,
-            Self::OfMonth(step) => (day_of_month - 1) % step == 0,
-            Self::Weeks(step) => weekday(day) == 0 && (week_of_year(day) - 1) % step == 0,
-            Self::Months(step) => day_of_month == 1 && (month - 1) % step == 0,
+            Self::OfMonth(step) => (day_of_month - 1).is_multiple_of(step),
+            Self::Weeks(step) => weekday(day) == 0 && (week_of_year(day) - 1).is_multiple_of(step),
+            Self::Months(step) => day_of_month == 1 && (month - 1).is_multiple_of(step),
             Self::OfWeek(days) => days & (1 << weekday(day)) != 0,
         }
     }
@@ -206,7 +206,7 @@ fn days_of_week(word: &str) -> Option<u8> {
         _ => {
             let is_named =
                 |name: &&str| *name == word || (word.len() == 3 && name.starts_with(word));
-            NAMES.iter().position(|name| is_named(&name)).map(|day| 1 << day)
+            NAMES.iter().position(|name| is_named(name)).map(|day| 1 << day)
         }
     }
 }

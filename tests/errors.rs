@@ -102,7 +102,8 @@ fn everything_that_can_fail_has_its_type() {
         1,
     );
     let ringside = Ringside::start_with(&(text + TRACKING + &more), &[]);
-    send_all(ringside.log_events, [proxy_event("one").into_bytes(), vec![0xff; 10]]);
+    let utf16 = proxy_event("two").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    send_all(ringside.log_events, [proxy_event("one").into_bytes(), utf16]);
     let wanted = [
         "my_errors,error_type=HEARTBEAT error_category=\"connection_refused\",\
          error_code=\"ECONNREFUSED\",error_count=",
