@@ -302,7 +302,7 @@ fn assert_lines(wanted: &[Vec<Line>], version: Version, sink: &Sink) {
         let of_series = lines.iter().filter(|(_, line)| line.measurement == series);
         by_recording(of_series.map(|(_, line)| line.clone()), marked)
     });
-    compare(wanted, &received, version, |wanted, got| difference(wanted, got));
+    compare(wanted, &received, version, difference);
 }
 
 fn assert_messages(wanted: &[Vec<Message>], subscriber: &Subscriber) {
