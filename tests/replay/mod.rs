@@ -206,9 +206,9 @@ fn influxdb_answer(request: &Request) -> Reply {
     }
 }
 
-/// Sends the recordings in their order, each followed by a marker on the same port; returns how many
-/// datagrams each port was sent. One sender's events stay in order, so what arrives of a port between
-/// two markers belongs to one recording.
+/// Sends the recordings in their order, with a marker on the same port before the first and after
+/// each; returns how many datagrams each port was sent. One sender's events stay in order, so what
+/// arrives of a port between two markers belongs to one recording.
 fn send(recordings: &[Recording], ringside: &Ringside) -> [u64; Listener::COUNT] {
     let sockets = [ringside.user_events, ringside.log_events].map(|to| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -216,24 +216,36 @@ fn send(recordings: &[Recording], ringside: &Ringside) -> [u64; Listener::COUNT]
         socket
     });
     let mut sent = [0; Listener::COUNT];
+    let mut send = |listener: Listener, payload: &[u8]| {
+        sockets[listener as usize].send(payload).expect("send on loopback");
+        sent[listener as usize] += 1;
+        sent
+    };
+    let wait = |sent: [u64; Listener::COUNT]| {
+        ringside.wait_stats("what was sent is parsed", |stats| {
+            Listener::ALL.iter().all(|&l| parsed(stats, l) == sent[l as usize])
+        });
+    };
+    let marker = |listener: Listener, index: usize| match listener {
+        Listener::UserEvents => user_event(&format!("{MARKER}{index}")),
+        Listener::LogEvents => proxy_event(&format!("{MARKER}{index}")),
+    };
+    // A turn that began before the names came goes on without them. It is over when its events show.
+    let mut so_far = [0; Listener::COUNT];
+    for listener in Listener::ALL {
+        so_far = send(listener, marker(listener, recordings.len()).as_bytes());
+    }
+    wait(so_far);
     for (index, recording) in recordings.iter().enumerate() {
         let listener = recording.datagram.listener;
-        let marker = match listener {
-            Listener::UserEvents => user_event(&format!("{MARKER}{index}")),
-            Listener::LogEvents => proxy_event(&format!("{MARKER}{index}")),
-        };
-        for payload in [recording.datagram.payload.as_slice(), marker.as_bytes()] {
-            sockets[listener as usize].send(payload).expect("send on loopback");
-            sent[listener as usize] += 1;
-        }
+        send(listener, &recording.datagram.payload);
+        so_far = send(listener, marker(listener, index).as_bytes());
         // What is on its way fits into the smallest of socket buffers, so none of it is dropped.
         if index % 50 == 49 {
-            ringside.wait_stats("what was sent is parsed", |stats| {
-                Listener::ALL.iter().all(|&l| parsed(stats, l) == sent[l as usize])
-            });
+            wait(so_far);
         }
     }
-    sent
+    so_far
 }
 
 fn parsed(stats: &Json, listener: Listener) -> u64 {
@@ -322,7 +334,7 @@ fn assert_messages(wanted: &[Vec<Message>], subscriber: &Subscriber) {
             })
             .collect();
         let markers = messages.iter().filter(|message| message.payload.contains(MARKER)).count();
-        (markers == MARKED_TOPICS * wanted.len()).then_some(messages)
+        (markers == MARKED_TOPICS * (wanted.len() + Listener::COUNT)).then_some(messages)
     });
     let received = ["qliksense/userevent", "qliksense/logevent"].map(|topic| {
         let of_listener = messages.iter().filter(|message| message.topic.starts_with(topic));
