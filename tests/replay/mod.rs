@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::UdpSocket;
+use std::sync::LazyLock;
 
 use ringside::event::Listener;
 use serde_json::Value as Json;
@@ -58,13 +59,20 @@ fn so_does_the_program_that_receives_without_io_uring() {
 /// Sends all recorded datagrams to the program and compares what it sends to InfluxDB, to MQTT and to
 /// New Relic. The repository service is at an address of the test's own, as its port is fixed.
 fn replay(version: Version, backend: &str, qrs: &str) {
-    let recordings = Recording::all();
+    // Worked out first, so that it takes no time from the program while that runs.
+    let (recordings, wanted) = (&*RECORDINGS, &*WANTED);
+    let rules = rules(version);
+    let lines: Vec<Vec<Line>> = recordings
+        .iter()
+        .map(|recording| expected(recording.modelled(&rules, version, true), version))
+        .collect();
+
     let servers = Servers::start(qrs);
     let mut ringside = Ringside::start_with(&servers.file(version, backend), &[]);
     // Events that came before the names would have none.
     servers.name_apps();
     ringside.wait_for_line("app names are here");
-    let sent = send(&recordings, &ringside);
+    let sent = send(recordings, &ringside);
     let stats = ringside.wait_stats("everything is delivered", |stats| {
         Listener::ALL.iter().all(|&listener| parsed(stats, listener) == sent[listener as usize])
             && stats["destinations"]
@@ -73,14 +81,54 @@ fn replay(version: Version, backend: &str, qrs: &str) {
                 .values()
                 .all(|to| to["delivered"] == to["assigned"])
     });
-    assert_rejects(&recordings, &stats);
+    assert_rejects(&wanted.rejected, &stats);
     let status = ringside.stop();
     assert!(status.success(), "{status}\n{}", ringside.log());
 
-    assert_lines(&recordings, version, &servers.influxdb);
-    assert_messages(&recordings, &servers.subscriber);
+    assert_lines(&lines, version, &servers.influxdb);
+    assert_messages(&wanted.messages, &servers.subscriber);
     for account in posts::ACCOUNTS {
-        assert_posts(&recordings, account, &servers.new_relic);
+        assert_posts(&wanted.posts, account, &servers.new_relic);
+    }
+}
+
+/// All recordings.
+static RECORDINGS: LazyLock<Vec<Recording>> = LazyLock::new(Recording::all);
+
+/// What is expected whatever the version of InfluxDB.
+static WANTED: LazyLock<Wanted> = LazyLock::new(Wanted::new);
+
+struct Wanted {
+    /// Datagrams that are rejected, by reason.
+    rejected: [BTreeMap<&'static str, u64>; Listener::COUNT],
+    /// The messages of each recording.
+    messages: Vec<Vec<Message>>,
+    /// The custom events of each recording: one or none.
+    posts: Vec<Vec<Json>>,
+}
+
+impl Wanted {
+    fn new() -> Self {
+        let rules = rules(Version::V1);
+        let mut wanted =
+            Self { rejected: Default::default(), messages: Vec::new(), posts: Vec::new() };
+        for recording in &*RECORDINGS {
+            if let Err(reason) = outcome(recording, &rules) {
+                let rejected = &mut wanted.rejected[recording.datagram.listener as usize];
+                *rejected.entry(reason.name()).or_default() += 1;
+            }
+            wanted.messages.push(messages::expected(recording, &rules));
+            let post = posts::expected(recording, &rules, false).map(|body| {
+                let mut event: Json = serde_json::from_str(&body).expect("JSON");
+                if let Some(version) = event.get_mut("butlerSosVersion") {
+                    // Each program says its own.
+                    *version = env!("CARGO_PKG_VERSION").into();
+                }
+                event
+            });
+            wanted.posts.push(post.into_iter().collect());
+        }
+        wanted
     }
 }
 
@@ -158,9 +206,9 @@ fn influxdb_answer(request: &Request) -> Reply {
     }
 }
 
-/// Sends the recordings in their order, each followed by a marker on the same port; returns how many
-/// datagrams each port was sent. One sender's events stay in order, so what arrives of a port between
-/// two markers belongs to one recording.
+/// Sends the recordings in their order, with a marker on the same port before the first and after
+/// each; returns how many datagrams each port was sent. One sender's events stay in order, so what
+/// arrives of a port between two markers belongs to one recording.
 fn send(recordings: &[Recording], ringside: &Ringside) -> [u64; Listener::COUNT] {
     let sockets = [ringside.user_events, ringside.log_events].map(|to| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -168,24 +216,36 @@ fn send(recordings: &[Recording], ringside: &Ringside) -> [u64; Listener::COUNT]
         socket
     });
     let mut sent = [0; Listener::COUNT];
+    let mut send = |listener: Listener, payload: &[u8]| {
+        sockets[listener as usize].send(payload).expect("send on loopback");
+        sent[listener as usize] += 1;
+        sent
+    };
+    let wait = |sent: [u64; Listener::COUNT]| {
+        ringside.wait_stats("what was sent is parsed", |stats| {
+            Listener::ALL.iter().all(|&l| parsed(stats, l) == sent[l as usize])
+        });
+    };
+    let marker = |listener: Listener, index: usize| match listener {
+        Listener::UserEvents => user_event(&format!("{MARKER}{index}")),
+        Listener::LogEvents => proxy_event(&format!("{MARKER}{index}")),
+    };
+    // A turn that began before the names came goes on without them. It is over when its events show.
+    let mut so_far = [0; Listener::COUNT];
+    for listener in Listener::ALL {
+        so_far = send(listener, marker(listener, recordings.len()).as_bytes());
+    }
+    wait(so_far);
     for (index, recording) in recordings.iter().enumerate() {
         let listener = recording.datagram.listener;
-        let marker = match listener {
-            Listener::UserEvents => user_event(&format!("{MARKER}{index}")),
-            Listener::LogEvents => proxy_event(&format!("{MARKER}{index}")),
-        };
-        for payload in [recording.datagram.payload.as_slice(), marker.as_bytes()] {
-            sockets[listener as usize].send(payload).expect("send on loopback");
-            sent[listener as usize] += 1;
-        }
+        send(listener, &recording.datagram.payload);
+        so_far = send(listener, marker(listener, index).as_bytes());
         // What is on its way fits into the smallest of socket buffers, so none of it is dropped.
         if index % 50 == 49 {
-            ringside.wait_stats("what was sent is parsed", |stats| {
-                Listener::ALL.iter().all(|&l| parsed(stats, l) == sent[l as usize])
-            });
+            wait(so_far);
         }
     }
-    sent
+    so_far
 }
 
 fn parsed(stats: &Json, listener: Listener) -> u64 {
@@ -193,15 +253,8 @@ fn parsed(stats: &Json, listener: Listener) -> u64 {
 }
 
 /// Nothing is dropped, and what is no event, or not wanted, is rejected for its reason.
-fn assert_rejects(recordings: &[Recording], stats: &Json) {
-    let rules = rules(Version::V1);
-    for listener in Listener::ALL {
-        let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
-        for recording in recordings.iter().filter(|r| r.datagram.listener == listener) {
-            if let Err(reason) = outcome(recording, &rules) {
-                *rejected.entry(reason.name()).or_default() += 1;
-            }
-        }
+fn assert_rejects(rejected: &[BTreeMap<&str, u64>; Listener::COUNT], stats: &Json) {
+    for (listener, rejected) in Listener::ALL.into_iter().zip(rejected) {
         let listener = &stats["listeners"][listener.name()];
         for (reason, count) in listener["rejected"].as_object().expect("reasons") {
             let wanted = rejected.get(reason.as_str()).copied().unwrap_or(0);
@@ -236,7 +289,7 @@ fn marker(text: &str) -> Option<usize> {
     text.strip_prefix(MARKER)?.parse().ok()
 }
 
-fn assert_lines(recordings: &[Recording], version: Version, sink: &Sink) {
+fn assert_lines(wanted: &[Vec<Line>], version: Version, sink: &Sink) {
     let requests = sink.requests();
     let is_event = |line: &&str| {
         let series = line.split([',', ' ']).next().unwrap_or_default();
@@ -261,17 +314,10 @@ fn assert_lines(recordings: &[Recording], version: Version, sink: &Sink) {
         let of_series = lines.iter().filter(|(_, line)| line.measurement == series);
         by_recording(of_series.map(|(_, line)| line.clone()), marked)
     });
-    let rules = rules(version);
-    let mut mismatches = Mismatches::default();
-    for (index, recording) in recordings.iter().enumerate() {
-        let wanted = expected(recording.modelled(&rules, version, true), version);
-        let got = &received[recording.datagram.listener as usize][&index];
-        mismatches.note(recording, version, wanted == *got, || difference(&wanted, got));
-    }
-    mismatches.assert_none();
+    compare(wanted, &received, version, difference);
 }
 
-fn assert_messages(recordings: &[Recording], subscriber: &Subscriber) {
+fn assert_messages(wanted: &[Vec<Message>], subscriber: &Subscriber) {
     const MARKED_TOPICS: usize = 2;
     let marked = |message: &Message| {
         let json: Json = serde_json::from_str(&message.payload).expect("JSON");
@@ -287,26 +333,17 @@ fn assert_messages(recordings: &[Recording], subscriber: &Subscriber) {
                 payload: String::from_utf8(message.payload.to_vec()).expect("UTF-8"),
             })
             .collect();
-        let markers = messages.iter().filter(|message| marked(message).is_some()).count();
-        (markers == MARKED_TOPICS * recordings.len()).then_some(messages)
+        let markers = messages.iter().filter(|message| message.payload.contains(MARKER)).count();
+        (markers == MARKED_TOPICS * (wanted.len() + Listener::COUNT)).then_some(messages)
     });
     let received = ["qliksense/userevent", "qliksense/logevent"].map(|topic| {
         let of_listener = messages.iter().filter(|message| message.topic.starts_with(topic));
         by_recording(of_listener.cloned(), marked)
     });
-    let rules = rules(Version::V1);
-    let mut mismatches = Mismatches::default();
-    for (index, recording) in recordings.iter().enumerate() {
-        let wanted = messages::expected(recording, &rules);
-        let got = &received[recording.datagram.listener as usize][&index];
-        mismatches.note(recording, Version::V1, wanted == *got, || {
-            format!("wanted {wanted:#?}\ngot {got:#?}")
-        });
-    }
-    mismatches.assert_none();
+    compare(wanted, &received, Version::V1, both);
 }
 
-fn assert_posts(recordings: &[Recording], account: &str, sink: &Sink) {
+fn assert_posts(wanted: &[Vec<Json>], account: &str, sink: &Sink) {
     let path = format!("/v1/accounts/{account}/events");
     let requests = sink.requests();
     let events: Vec<Json> = requests
@@ -327,24 +364,24 @@ fn assert_posts(recordings: &[Recording], account: &str, sink: &Sink) {
         let of_kind = events.iter().filter(|event| event["eventType"] == kind);
         by_recording(of_kind.cloned(), marked)
     });
-    let rules = rules(Version::V1);
+    compare(wanted, &received, Version::V1, both);
+}
+
+/// Compares recording by recording.
+fn compare<T: PartialEq>(
+    wanted: &[Vec<T>],
+    received: &[BTreeMap<usize, Vec<T>>; Listener::COUNT],
+    version: Version,
+    explain: impl Fn(&[T], &[T]) -> String,
+) {
     let mut mismatches = Mismatches::default();
-    for (index, recording) in recordings.iter().enumerate() {
-        let wanted: Vec<Json> = posts::expected(recording, &rules, false)
-            .map(|body| {
-                let mut event: Json = serde_json::from_str(&body).expect("JSON");
-                if let Some(version) = event.get_mut("butlerSosVersion") {
-                    // Each program says its own.
-                    *version = env!("CARGO_PKG_VERSION").into();
-                }
-                event
-            })
-            .into_iter()
-            .collect();
+    for (index, (recording, wanted)) in RECORDINGS.iter().zip(wanted).enumerate() {
         let got = &received[recording.datagram.listener as usize][&index];
-        mismatches.note(recording, Version::V1, wanted == *got, || {
-            format!("wanted {wanted:#?}\ngot {got:#?}")
-        });
+        mismatches.note(recording, version, wanted == got, || explain(wanted, got));
     }
     mismatches.assert_none();
+}
+
+fn both<T: Debug>(wanted: &[T], got: &[T]) -> String {
+    format!("wanted {wanted:#?}\ngot {got:#?}")
 }
