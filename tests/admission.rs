@@ -10,7 +10,9 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Config, Ringside, binary, http_get, number, proxy_event, send_all, wait_for};
+use support::{
+    Config, Ringside, binary, http_get, number, proxy_event, send_all, user_event, wait_for,
+};
 
 /// Lines under both `udpServerConfig`s.
 fn with_udp(lines: &[&str]) -> Config {
@@ -233,6 +235,44 @@ fn sighup_changes_the_rules_under_load_and_loses_nothing() {
     let stats = wait_received(&ringside, sent);
     assert_eq!(log(&stats, "accepted") + log(&stats, "rejected/source_disabled"), sent);
     assert!(ringside.stop().success());
+}
+
+#[test]
+fn sighup_changes_excluded_users_categories_and_the_monitor_filter() {
+    let mut ringside = Ringside::start(&Config::default());
+    let perf = "/qseow-qix-perf/;1;;;INFO;host;Qix;LAB\\service;;LAB;goran;;;\
+                d1ace221-b80e-4754-bb53-0a7edb3a7a5b;7;Global::OpenApp;1;1;1;1;1;3;ObjId;1;1;sheet";
+    let send = |ringside: &Ringside| {
+        send_all(ringside.user_events, [user_event("goran")]);
+        send_all(ringside.log_events, [proxy_event("no need of this"), perf.to_owned()]);
+    };
+    let user = |stats: &Value, key| number(stats, &format!("/listeners/user_events/{key}"));
+    send(&ringside);
+    ringside.wait_stats("all is accepted", |stats| {
+        (user(stats, "accepted"), log(stats, "accepted")) == (1, 2)
+    });
+    let text = Config::default()
+        .text()
+        .replacen("        allApps:\n          enable: true", "        allApps:\n          enable: false", 1)
+        .replacen(
+            "  userEvents:\n",
+            "  userEvents:\n    excludeUser: [{ directory: LAB, userId: goran }]\n",
+            1,
+        )
+        .replacen(
+            "  logEvents:\n",
+            "  logEvents:\n    categorise:\n      enable: true\n      rules:\n        - action: drop\n          \
+             logLevel: [WARN]\n          filter: [{ type: sw, value: no need }]\n",
+            1,
+        );
+    reload(&mut ringside, &text, RELOADED);
+    send(&ringside);
+    let stats = ringside.wait_stats("all is rejected", |stats| {
+        (user(stats, "parsed"), log(stats, "parsed")) == (2, 4)
+    });
+    assert_eq!(user(&stats, "rejected/excluded_user"), 1, "{stats:#}");
+    assert_eq!(log(&stats, "rejected/category_drop"), 1, "{stats:#}");
+    assert_eq!(log(&stats, "rejected/filter"), 1, "{stats:#}");
 }
 
 /// One reload after the other, each with other rules, another rate limit and other senders, all of

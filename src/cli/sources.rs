@@ -27,27 +27,21 @@ const ANSWERS: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The name service and the time between look-ups, which tests stand in for.
-pub(super) trait Resolve: Debug + Send + 'static {
+pub(super) trait Resolve: Clone + Debug + Send + Sync + 'static {
     /// The addresses of a host.
-    fn look_up(
-        &self,
-        host: String,
-    ) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static;
+    fn look_up(&self, host: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
 
     /// Waits.
     fn wait(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// The system's resolver and clock.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct System;
 
 impl Resolve for System {
-    fn look_up(
-        &self,
-        host: String,
-    ) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static {
-        async { Ok(tokio::net::lookup_host((host, 0)).await?.map(|at| at.ip()).collect()) }
+    async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.map(|at| at.ip()).collect())
     }
 
     fn wait(&self, duration: Duration) -> impl Future<Output = ()> + Send {
@@ -187,9 +181,9 @@ impl<R: Resolve> AllowedSources<R> {
     async fn resolve(&mut self, limit: Duration) {
         let mut lookups = JoinSet::new();
         for (index, name) in self.names.iter().enumerate() {
-            let look_up = self.resolver.look_up(name.text.clone());
+            let (resolver, host) = (self.resolver.clone(), name.text.clone());
             lookups.spawn(async move {
-                let answer = tokio::time::timeout(limit, look_up).await;
+                let answer = tokio::time::timeout(limit, resolver.look_up(&host)).await;
                 (index, answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
             });
         }

@@ -177,9 +177,10 @@ impl Connection {
                     let refused = self.suspicion.closed_at(&message);
                     let Message { line, topic, payload } = message;
                     let bytes = payload.len();
-                    return Err(match refused {
-                        true => Failure::Refused { line, topic, bytes, error },
-                        false => Failure::ClosedAt { topic, bytes, error },
+                    return Err(if refused {
+                        Failure::Refused { line, topic, bytes, error }
+                    } else {
+                        Failure::ClosedAt { topic, bytes, error }
                     });
                 }
                 Err(failure) => return Err(failure),
