@@ -202,9 +202,13 @@ fn rules(events: &[(Listener, Vec<u8>)]) -> ringside::rules::Settings {
         action,
         filters,
     };
-    let messages: Vec<String> =
-        said(events, |event| Some(event.text(Column::Message).to_owned())).into_iter().collect();
-    let (first, last) = (&messages[1], &messages[messages.len() - 1]);
+    let messages = said(events, |event| {
+        let message = event.text(Column::Message);
+        let judged = event.kind().listener() == Listener::LogEvents && !message.is_empty();
+        judged.then(|| message.to_owned())
+    });
+    let first = messages.first().expect("a message").clone();
+    let last = messages.last().expect("a message").clone();
     let user = said(events, |event| {
         let text = |column| event.text(column).to_owned();
         (event.kind().listener() == Listener::UserEvents)
@@ -235,8 +239,8 @@ fn rules(events: &[(Listener, Vec<u8>)]) -> ringside::rules::Settings {
             rules: vec![
                 rule(Action::Categorise(category("e")), vec![Filter::Anywhere("e".into())]),
                 rule(Action::Categorise(category("end")), vec![Filter::End("d".into())]),
-                rule(Action::Categorise(category("start")), vec![Filter::Start(first.clone())]),
-                rule(Action::Drop, vec![Filter::Start(last.clone())]),
+                rule(Action::Categorise(category("start")), vec![Filter::Start(first)]),
+                rule(Action::Drop, vec![Filter::Start(last)]),
             ],
             default: category("unknown"),
         }),

@@ -86,6 +86,8 @@ pub(super) struct AllowedSources<R = System> {
     blocks: Vec<IpNet>,
     names: Vec<Name>,
     settings: SourceValidation,
+    /// What the operator was told last.
+    told: Option<Check>,
 }
 
 /// A name and its last answer.
@@ -128,6 +130,7 @@ impl<R: Resolve> AllowedSources<R> {
             blocks: Vec::new(),
             names: Vec::new(),
             settings: settings.clone(),
+            told: None,
         };
         // The file's checks have refused everything else.
         for entry in config.allowed_sources.iter().filter_map(|text| AllowedSource::parse(text)) {
@@ -205,29 +208,50 @@ impl<R: Resolve> AllowedSources<R> {
         Sources::new(self.addresses.iter().chain(resolved).copied(), self.blocks.iter().copied())
     }
 
-    /// Tells the receivers.
-    fn apply(&self) {
+    /// Tells the receivers; and the operator, when it is not as before.
+    fn apply(&mut self) {
         let sources = self.sources();
-        let checked = self.gate.checks_sources();
-        if !sources.is_empty() {
+        let check = if !sources.is_empty() {
             self.gate.allow(Some(sources));
-            if !checked {
-                tracing::info!("{}: only allowedSources may send", self.listener.name());
-            }
+            Check::Listed
         } else if self.settings.fail_closed {
-            // The last good set stays; without one, nobody may send.
-            if !checked {
+            // A former set stays; without one, nobody may send.
+            if !self.gate.checks_sources() {
                 self.gate.allow(Some(sources));
             }
-            tracing::error!("{}: no allowedSources can be resolved", self.listener.name());
+            Check::Closed
         } else {
             self.gate.allow(None);
-            tracing::warn!(
-                "{}: SENDERS ARE NOT CHECKED, anybody may send: enableSourceValidation is on, but \
-                 allowedSources is empty or none of its names can be resolved; set \
-                 ringside.sourceValidation.failClosed to true to refuse to start instead",
-                self.listener.name()
-            );
+            Check::Off
+        };
+        if self.told.replace(check) != Some(check) {
+            check.tell(self.listener);
+        }
+    }
+}
+
+/// How senders are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// Those that are listed may send.
+    Listed,
+    /// None of the listed ones is known.
+    Closed,
+    /// None of the listed ones is known, so anybody may send.
+    Off,
+}
+
+impl Check {
+    fn tell(self, listener: Listener) {
+        let listener = listener.name();
+        match self {
+            Self::Listed => tracing::info!("{listener}: only allowedSources may send"),
+            Self::Closed => tracing::error!("{listener}: no allowedSources can be resolved"),
+            Self::Off => tracing::warn!(
+                "{listener}: SENDERS ARE NOT CHECKED, anybody may send: enableSourceValidation is \
+                 on, but allowedSources is empty or none of its names can be resolved; set \
+                 ringside.sourceValidation.failClosed to true to refuse to start instead"
+            ),
         }
     }
 }

@@ -125,6 +125,8 @@ pub(super) struct Categoriser {
     owners: Vec<usize>,
     /// The levels of the rules that have such texts.
     searched: Levels,
+    /// The levels of all rules. Performance events are INFO, which few rules are about.
+    ruled: Levels,
 }
 
 #[derive(Debug)]
@@ -171,6 +173,7 @@ impl Categoriser {
             }
             rules.push(compiled);
         }
+        let ruled = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
         let searched = Levels(owners.iter().fold(0, |set, owner| set | rules[*owner].levels.0));
         let matcher =
             if substrings.is_empty() { None } else { Some(AhoCorasick::new(substrings)?) };
@@ -180,7 +183,7 @@ impl Categoriser {
                 default.push(category.clone());
             }
         }
-        Ok(Self { rules, default, substrings: matcher, owners, searched })
+        Ok(Self { rules, default, substrings: matcher, owners, searched, ruled })
     }
 
     /// The categories of an event, without duplicates, in the order of the rules; or that a rule
@@ -188,7 +191,8 @@ impl Categoriser {
     pub fn judge(&self, event: &Event<'_>) -> Result<Categories<'_>, RejectReason> {
         let mut categories = Categories::new();
         let mut matched = false;
-        if let Some(level) = Level::named(event.text(Column::Level)) {
+        let level = Level::named(event.text(Column::Level));
+        if let Some(level) = level.filter(|level| self.ruled.contain(*level)) {
             let message = event.text(Column::Message);
             let hits = self.search(level, message);
             for (index, rule) in self.rules.iter().enumerate() {

@@ -96,14 +96,14 @@ fn the_check_goes_on_when_a_name_resolves_and_stays_on() {
 
 #[test]
 fn fail_closed_lets_nobody_in_before_a_name_resolves() {
-    let closed = allowed(&["sense1"], true);
+    let mut closed = allowed(&["sense1"], true);
     closed.apply();
     assert!(closed.gate.checks_sources() && closed.sources().is_empty());
 }
 
 #[test]
 fn addresses_need_no_answer() {
-    let open = allowed(&["10.0.0.1", "fd00::/8", "sense1"], false);
+    let mut open = allowed(&["10.0.0.1", "fd00::/8", "sense1"], false);
     open.apply();
     assert!(open.gate.checks_sources());
     assert_eq!(open.names.len(), 1);
