@@ -5,10 +5,10 @@
 #![no_main]
 
 // Most of it is for the tests.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../tests/butler_sos/mod.rs"]
 mod butler_sos;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../tests/line_protocol/mod.rs"]
 mod line_protocol;
 

@@ -272,7 +272,7 @@ impl Checkpoint {
         }
     }
 
-    fn create(&self) -> Result<File, CheckpointError> {
+    fn create(&mut self) -> Result<File, CheckpointError> {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| self.failed("create", error))?;
         }
@@ -280,7 +280,16 @@ impl Checkpoint {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        self.locked(options.open(&self.path).map_err(|error| self.failed("create", error))?)
+        let file = options.open(&self.path).map_err(|error| self.failed("create", error))?;
+        let file = self.locked(file)?;
+        // Another run may have come and gone since this one looked; newer records are to win.
+        let mut bytes = Vec::new();
+        let read = (&file).take(BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed("read", error))?;
+        if let Ok(Some((sequence, _))) = slots::newest(&bytes) {
+            self.newest = sequence;
+        }
+        Ok(file)
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> CheckpointError {
@@ -315,17 +324,14 @@ impl Writer {
         if !news || (totals.is_zero() && !trace) {
             return Ok(());
         }
-        let slots = match &mut self.slots {
-            Some(slots) => slots,
-            None => {
-                let file = match self.checkpoint.file.take() {
-                    Some(file) => file,
-                    None => self.checkpoint.create()?,
-                };
-                let slots = Slots::new(file, totals.longest_record(), self.checkpoint.newest)
-                    .map_err(|error| self.checkpoint.failed("size", error))?;
-                self.slots.insert(slots)
-            }
+        let slots = if let Some(slots) = &mut self.slots {
+            slots
+        } else {
+            let file = self.checkpoint.file.take();
+            let file = file.map_or_else(|| self.checkpoint.create(), Ok)?;
+            let slots = Slots::new(file, totals.longest_record(), self.checkpoint.newest)
+                .map_err(|error| self.checkpoint.failed("size", error))?;
+            self.slots.insert(slots)
         };
         let record = Record::new(totals, stopped);
         let written = slots.write(&record.to_bytes()).and_then(|()| {
