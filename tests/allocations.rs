@@ -347,7 +347,7 @@ fn pass(
         *sent += chunk.len() as u64;
         while taken() < *sent {
             assert!(start.elapsed() < Duration::from_secs(30), "{} of {sent} taken", taken());
-            thread::yield_now();
+            thread::park_timeout(Duration::from_micros(200));
         }
     }
     let waiting = || ledger.snapshot().destinations.iter().map(|d| d.in_flight).sum::<u64>();
