@@ -204,9 +204,8 @@ fn days_of_week(word: &str) -> Option<u8> {
         "weekday" | "weekdays" => Some(0b001_1111),
         "weekend" | "weekends" => Some(0b110_0000),
         _ => {
-            let is_named =
-                |name: &&str| *name == word || (word.len() == 3 && name.starts_with(word));
-            NAMES.iter().position(|name| is_named(name)).map(|day| 1 << day)
+            let is_named = |name: &str| name == word || (word.len() == 3 && name.starts_with(word));
+            NAMES.into_iter().position(is_named).map(|day| 1 << day)
         }
     }
 }
