@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::ranges::Ranges;
-use super::record::{self, Body};
+use super::record::{self, Body, HEADER};
 use super::segment::{self, PREFIX, Walk};
 use super::{Lost, Record, Settings, SpoolError, cursor};
 use crate::deliver::Storage;
@@ -499,18 +499,22 @@ impl<D: Storage> Spool<D> {
         let bytes = self.segments[&first].bytes;
         let window = look_at(&self.disk, &path, &mut self.window, first, bytes).await?;
         let mut walk = Walk::new(&window.bytes, window.at, window.sequence..end);
-        let found = walk.find(|found| found.header.sequence >= from);
-        window.at = walk.at();
-        let Some(found) = found else {
+        let Some(found) = walk.find(|found| found.header.sequence >= from) else {
+            window.at = walk.at();
             self.damaged(&path, from..end);
             return Ok(None);
         };
         let header = found.header;
+        if header.sequence > from {
+            // What comes behind the damage may have its outcome already: look again.
+            window.at = found.payload.start - HEADER;
+            window.sequence = header.sequence;
+            self.damaged(&path, from..header.sequence);
+            return Ok(None);
+        }
+        window.at = walk.at();
         window.sequence = header.end();
         let body = record::decode(&window.bytes[found.payload], header.events);
-        if header.sequence > from {
-            self.damaged(&path, from..header.sequence);
-        }
         let Some(Body { oldest_ns, lines }) = body else {
             self.damaged(&path, header.sequence..header.end());
             return Ok(None);

@@ -164,7 +164,7 @@ fn what_is_too_old_goes() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = open(&disk, MANY);
     let second = 1_000_000_000;
-    let mut push_at = |spool: &mut Spool<_>, at: u64| {
+    let push_at = |spool: &mut Spool<_>, at: u64| {
         at_once(spool.push(b"a\nb\n", 2, at * second, at * second)).unwrap()
     };
     push_at(&mut spool, 10);
