@@ -89,6 +89,10 @@ impl Destination for Nowhere {
         format!("{:?}", self.format)
     }
 
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     fn encoder(&self) -> Box<dyn Encode> {
         let kinds = [true; Kind::COUNT];
         let Format::Influx(version) = self.format else {
@@ -147,6 +151,7 @@ fn settings(backend: BackendChoice, batches: &Arc<AtomicU64>) -> Settings {
             .into(),
         counters: ringside::counters::Settings::default(),
         in_flight: 1,
+        spool: None,
     }
 }
 

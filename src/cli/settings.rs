@@ -14,7 +14,8 @@ use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{
-    self, Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, Tag, Threads,
+    self, Backend, Config, Gzip, InfluxdbVersion, Listener, LogLevel, SpoolMode, SpoolOrder, Tag,
+    Threads,
 };
 use crate::counters::queue::QueueSettings;
 use crate::counters::uptime::UptimeSettings;
@@ -130,12 +131,25 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             destinations: destinations(config)?,
             counters: counters(config)?,
             in_flight: config.ringside.deliver.in_flight.into(),
+            spool: Some(spool(config)),
         },
         endpoints: endpoints(config),
         app_names: app_names(config)?,
         heartbeat: heartbeat(config)?,
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
+}
+
+fn spool(config: &Config) -> engine::SpoolSettings {
+    let spool = &config.ringside.spool;
+    engine::SpoolSettings {
+        dir: PathBuf::from(&spool.dir),
+        max_bytes: spool.max_bytes.bytes(),
+        max_age: spool.max_age.duration(),
+        sync_interval: spool.sync_interval.duration(),
+        strict: spool.order == SpoolOrder::Strict,
+        always: spool.mode == SpoolMode::Always,
+    }
 }
 
 /// Sizes of the file are limited to what every supported platform can address.

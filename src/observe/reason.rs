@@ -95,7 +95,7 @@ reasons! {
         SpoolFull = "spool_full",
         /// Neither delivered nor spooled when `shutdownTimeout` had passed.
         Shutdown = "shutdown",
-        /// In memory when the process ended uncleanly.
+        /// Lost by an unclean end: in memory then, or damaged on disk.
         Crash = "crash",
     }
 }
