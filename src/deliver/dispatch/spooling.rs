@@ -4,7 +4,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use super::held::{Held, Key, Source};
-use super::lane::{Report, joined};
+use super::lane::{Lane, Report, joined};
 use super::{Dispatch, UnderWay};
 use crate::deliver::spool::Record;
 use crate::deliver::{Clock, Storage};
@@ -19,6 +19,9 @@ const GATHER_BYTES: usize = 1024 * 1024;
 
 /// At the end, saving what is held may take this long; the engine waits two seconds.
 const SAVE_MAX: Duration = Duration::from_millis(1500);
+
+/// At the end a disk gets this many chances: what fails once costs nothing.
+const CLOSE_ATTEMPTS: u32 = 3;
 
 impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
     /// Begins what the disk is to do next.
@@ -339,15 +342,14 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 }
                 Err(error) => {
                     self.books.spool_trouble(clock.now(), &error);
-                    return;
+                    break;
                 }
             }
         }
-        let Some(lane) = &mut self.lane else { return };
-        lane.at_rest();
-        if let Some(spool) = lane.spool.take() {
+        let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
+        for _ in 0..CLOSE_ATTEMPTS {
             match spool.close().await {
-                Ok(bytes) => self.books.spool_bytes(bytes),
+                Ok(bytes) => return self.books.spool_bytes(bytes),
                 Err(error) => self.books.spool_trouble(clock.now(), &error),
             }
         }

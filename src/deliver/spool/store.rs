@@ -252,14 +252,16 @@ impl<D: Storage> Spool<D> {
     }
 
     /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
-    /// bytes that stay on disk.
-    pub async fn close(mut self) -> Result<u64, SpoolError> {
+    /// bytes that stay on disk; nothing is to be written or read afterwards. After an error it may be
+    /// tried again; without success, what was done in segments that stay is sent again.
+    pub async fn close(&mut self) -> Result<u64, SpoolError> {
         self.out.clear();
         match &self.active {
             Some(active) if !self.segments.contains_key(&active.first) => {
                 let path = self.path(&segment::name(active.first, None));
                 let removed = self.disk.remove(&path).await;
                 removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+                self.active = None;
             }
             Some(active) => {
                 let first = active.first;
