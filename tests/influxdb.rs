@@ -11,7 +11,8 @@ use bytes::Bytes;
 use influxd::Influxd;
 use ringside::deliver::batch::{self, Batch, BatchReceiver, BatchSender};
 use ringside::deliver::clock::SystemClock;
-use ringside::deliver::dispatch::{self, Settings};
+use ringside::deliver::disk::PlainDisk;
+use ringside::deliver::dispatch::{self, Parts, Settings, Spooling};
 use ringside::deliver::influxdb::{Gzip, InfluxSettings, InfluxTransport, TIMEOUT_DEFAULT, Target};
 use ringside::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
 use ringside::secret::Secret;
@@ -63,15 +64,16 @@ impl Destination {
     fn deliver(self, story: impl AsyncFnOnce(&Story)) -> DeliverCounts {
         let transport = InfluxTransport::new(self.settings).unwrap();
         let settings = Settings { backoff_max: Duration::from_millis(100), ..Settings::default() };
-        let delivering = dispatch::run(
-            Arc::clone(&self.ledger),
-            self.receiver,
-            transport,
-            SystemClock::new(),
+        let clock = SystemClock::new();
+        let parts = Parts {
+            ledger: Arc::clone(&self.ledger),
+            receiver: self.receiver,
+            clock: &clock,
             settings,
-            async { tokio::time::sleep(PATIENCE).await },
-            |_, _| {},
-        );
+            spooling: None::<Spooling<PlainDisk>>,
+        };
+        let given_up = async { tokio::time::sleep(PATIENCE).await };
+        let delivering = dispatch::run(parts, transport, given_up, |_, _| {});
         let story = async {
             let told = Story { sender: self.sender, ledger: Arc::clone(&self.ledger) };
             story(&told).await;
