@@ -126,7 +126,7 @@ pub(super) struct Categoriser {
     /// The levels of the rules that have such texts.
     searched: Levels,
     /// The levels of all rules. Performance events are INFO, which few rules are about.
-    ruled: Levels,
+    levels: Levels,
 }
 
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl Categoriser {
             }
             rules.push(compiled);
         }
-        let ruled = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
+        let levels = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
         let searched = Levels(owners.iter().fold(0, |set, owner| set | rules[*owner].levels.0));
         let matcher =
             if substrings.is_empty() { None } else { Some(AhoCorasick::new(substrings)?) };
@@ -183,7 +183,7 @@ impl Categoriser {
                 default.push(category.clone());
             }
         }
-        Ok(Self { rules, default, substrings: matcher, owners, searched, ruled })
+        Ok(Self { rules, default, substrings: matcher, owners, searched, levels })
     }
 
     /// The categories of an event, without duplicates, in the order of the rules; or that a rule
@@ -192,7 +192,7 @@ impl Categoriser {
         let mut categories = Categories::new();
         let mut matched = false;
         let level = Level::named(event.text(Column::Level));
-        if let Some(level) = level.filter(|level| self.ruled.contain(*level)) {
+        if let Some(level) = level.filter(|level| self.levels.contain(*level)) {
             let message = event.text(Column::Message);
             let hits = self.search(level, message);
             for (index, rule) in self.rules.iter().enumerate() {
