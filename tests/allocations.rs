@@ -224,7 +224,7 @@ fn rules(events: &[(Listener, Vec<u8>)]) -> ringside::rules::Settings {
         excluded_users: excluded.collect(),
         monitor_filter: Some(MonitorFilter {
             all_apps: Some(AllApps {
-                exclude: [&apps[..3], &[named.clone()]].concat(),
+                exclude: [&apps[..3], std::slice::from_ref(&named)].concat(),
                 object_types: Choice::AllBut(texts(&["kpi", "map"])),
                 methods: Choice::AllBut(texts(&["Global::OpenApp"])),
             }),
