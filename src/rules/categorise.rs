@@ -1,8 +1,8 @@
 //! Categories of log events, by level and by what the message says.
 //!
-//! All rules are tried. The texts that may stand anywhere in a message, of all rules, are searched for
-//! in one pass by one multi-pattern matcher; those at its start or end are compared in place. All
-//! compare with case, with the message as destinations get it.
+//! All rules are tried. The texts of all of them are searched for in one pass by one multi-pattern
+//! matcher, and of those that have to stand at the start or end of a message, only what is found there
+//! counts. All compare with case, with the message as destinations get it.
 //!
 //! Performance events have no message: no text is found in them, so they get the default category
 //! (difference 7).
@@ -119,24 +119,38 @@ impl<'l> FromIterator<&'l Level> for Levels {
 pub(super) struct Categoriser {
     rules: Vec<CompiledRule>,
     default: Vec<Category>,
-    /// Finds the texts that may stand anywhere; `None` if there are none.
-    substrings: Option<AhoCorasick>,
-    /// The rule of each of these texts.
-    owners: Vec<usize>,
-    /// The levels of the rules that have such texts.
-    searched: Levels,
+    /// Finds the texts; `None` if there are none.
+    texts: Option<AhoCorasick>,
+    /// Whose each of these texts is, and where it has to stand.
+    owners: Vec<(usize, Place)>,
+    /// The rules of which a text is empty: they match every message.
+    always: Hits,
     /// The levels of all rules. Performance events are INFO, which few rules are about.
-    of_rules: Levels,
+    levels: Levels,
 }
 
 #[derive(Debug)]
 struct CompiledRule {
     levels: Levels,
     action: Action,
-    starts: Vec<Box<str>>,
-    ends: Vec<Box<str>>,
-    /// One of its texts is empty.
-    always: bool,
+}
+
+/// Where in the message a text has to stand.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Start,
+    End,
+    Anywhere,
+}
+
+impl Filter {
+    fn text_and_place(&self) -> (&str, Place) {
+        match self {
+            Self::Start(text) => (text, Place::Start),
+            Self::End(text) => (text, Place::End),
+            Self::Anywhere(text) => (text, Place::Anywhere),
+        }
+    }
 }
 
 /// One bit for each rule; 256 of them without an allocation, which is more than any file is known to
@@ -145,45 +159,33 @@ type Hits = SmallVec<[u64; 4]>;
 
 impl Categoriser {
     pub fn new(settings: &Categorise) -> Result<Self, RulesError> {
-        let mut substrings: Vec<&str> = Vec::new();
+        let mut always = Hits::from_elem(0, settings.rules.len().div_ceil(BITS));
+        let mut texts: Vec<&str> = Vec::new();
         let mut owners = Vec::new();
         let mut rules = Vec::with_capacity(settings.rules.len());
         for (index, rule) in settings.rules.iter().enumerate() {
-            let mut compiled = CompiledRule {
-                levels: rule.levels.iter().collect(),
-                action: rule.action.clone(),
-                starts: Vec::new(),
-                ends: Vec::new(),
-                always: false,
-            };
-            for filter in &rule.filters {
-                match filter {
-                    Filter::Start(text) | Filter::End(text) | Filter::Anywhere(text)
-                        if text.is_empty() =>
-                    {
-                        compiled.always = true;
-                    }
-                    Filter::Start(text) => compiled.starts.push(text.as_str().into()),
-                    Filter::End(text) => compiled.ends.push(text.as_str().into()),
-                    Filter::Anywhere(text) => {
-                        substrings.push(text);
-                        owners.push(index);
-                    }
+            for (text, place) in rule.filters.iter().map(Filter::text_and_place) {
+                if text.is_empty() {
+                    set(&mut always, index);
+                } else {
+                    texts.push(text);
+                    owners.push((index, place));
                 }
             }
-            rules.push(compiled);
+            let levels = rule.levels.iter().collect();
+            rules.push(CompiledRule { levels, action: rule.action.clone() });
         }
-        let of_rules = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
-        let searched = Levels(owners.iter().fold(0, |set, owner| set | rules[*owner].levels.0));
-        let matcher =
-            if substrings.is_empty() { None } else { Some(AhoCorasick::new(substrings)?) };
+        let levels = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
+        // Without a prefilter: messages are short, and of many texts some rare byte is in each.
+        let matcher = || AhoCorasick::builder().prefilter(false).build(&texts);
+        let texts = if texts.is_empty() { None } else { Some(matcher()?) };
         let mut default: Vec<Category> = Vec::new();
         for category in &settings.default {
             if !default.contains(category) {
                 default.push(category.clone());
             }
         }
-        Ok(Self { rules, default, substrings: matcher, owners, searched, of_rules })
+        Ok(Self { rules, default, texts, owners, always, levels })
     }
 
     /// The categories of an event, without duplicates, in the order of the rules; or that a rule
@@ -192,11 +194,10 @@ impl Categoriser {
         let mut categories = Categories::new();
         let mut matched = false;
         let level = Level::named(event.text(Column::Level));
-        if let Some(level) = level.filter(|level| self.of_rules.contain(*level)) {
-            let message = event.text(Column::Message);
-            let hits = self.search(level, message);
-            for (index, rule) in self.rules.iter().enumerate() {
-                if !rule.levels.contain(level) || !(is_set(&hits, index) || rule.matches(message)) {
+        if let Some(level) = level.filter(|level| self.levels.contain(*level)) {
+            for index in ones(&self.matching(event.text(Column::Message))) {
+                let rule = &self.rules[index];
+                if !rule.levels.contain(level) {
                     continue;
                 }
                 let Action::Categorise(added) = &rule.action else {
@@ -216,18 +217,21 @@ impl Categoriser {
         Ok(categories)
     }
 
-    /// The rules of which a text stands somewhere in the message.
-    fn search(&self, level: Level, message: &str) -> Hits {
-        let mut hits = Hits::new();
-        let Some(substrings) = self.substrings.as_ref().filter(|_| self.searched.contain(level))
-        else {
-            return hits;
-        };
-        hits.resize(self.rules.len().div_ceil(BITS), 0);
+    /// The rules of which a text stands in the message where it has to, whatever their levels.
+    fn matching(&self, message: &str) -> Hits {
+        let mut hits = self.always.clone();
+        let Some(texts) = &self.texts else { return hits };
         // Overlapping, because a text of one rule may lie within that of another.
-        for found in substrings.find_overlapping_iter(message) {
-            let owner = self.owners[found.pattern().as_usize()];
-            hits[owner / BITS] |= 1 << (owner % BITS);
+        for found in texts.find_overlapping_iter(message) {
+            let (owner, place) = self.owners[found.pattern().as_usize()];
+            let stands = match place {
+                Place::Start => found.start() == 0,
+                Place::End => found.end() == message.len(),
+                Place::Anywhere => true,
+            };
+            if stands {
+                set(&mut hits, owner);
+            }
         }
         hits
     }
@@ -235,15 +239,15 @@ impl Categoriser {
 
 const BITS: usize = u64::BITS as usize;
 
-fn is_set(hits: &Hits, index: usize) -> bool {
-    hits.get(index / BITS).is_some_and(|word| word & (1 << (index % BITS)) != 0)
+fn set(hits: &mut Hits, index: usize) {
+    hits[index / BITS] |= 1 << (index % BITS);
 }
 
-impl CompiledRule {
-    /// Whether one of its texts stands where it has to, apart from those that may stand anywhere.
-    fn matches(&self, message: &str) -> bool {
-        self.always
-            || self.starts.iter().any(|text| message.starts_with(&**text))
-            || self.ends.iter().any(|text| message.ends_with(&**text))
-    }
+/// The set bits, in their order.
+fn ones(hits: &Hits) -> impl Iterator<Item = usize> {
+    hits.iter().enumerate().flat_map(|(word, &bits)| {
+        let rest = |bits: &u64| Some(bits & (bits - 1)).filter(|&bits| bits != 0);
+        std::iter::successors(Some(bits).filter(|&bits| bits != 0), rest)
+            .map(move |bits| word * BITS + bits.trailing_zeros() as usize)
+    })
 }

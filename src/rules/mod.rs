@@ -95,12 +95,12 @@ impl Settings {
 /// Why rules cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// The texts of all `so` filters are too much for one matcher (it counts its states in 31 bits).
+    /// The texts of all filters are too much for one matcher (it counts its states in 31 bits).
     #[error(
-        "Butler-SOS.logEvents.categorise.rules: the texts of the filters of type `so` are too many \
-         to be searched for at once: {0}; use fewer or shorter ones"
+        "Butler-SOS.logEvents.categorise.rules: the texts of the filters are too many to be searched \
+         for at once: {0}; use fewer or shorter ones"
     )]
-    Substrings(#[from] aho_corasick::BuildError),
+    Texts(#[from] aho_corasick::BuildError),
 }
 
 /// Everything that decides about an event, made ready for looking up.
