@@ -82,15 +82,20 @@ pub struct SpoolSettings {
 }
 
 impl SpoolSettings {
+    /// The folder of this destination; `None` for one that has no spool.
+    #[must_use]
+    pub fn folder(&self, destination: &dyn Destination) -> Option<PathBuf> {
+        let identity = destination.identity()?;
+        Some(spool::folder(&self.dir, &destination.name(), &identity))
+    }
+
     /// The spool of this destination.
     fn of(&self, destination: &dyn Destination) -> Option<Spooling<()>> {
-        let name = destination.name();
-        let identity = destination.identity()?;
         Some(Spooling {
             disk: (),
             settings: spool::Settings {
-                folder: spool::folder(&self.dir, &name, &identity),
-                destination: name,
+                folder: self.folder(destination)?,
+                destination: destination.name(),
                 max_bytes: self.max_bytes,
                 max_age: self.max_age,
             },
