@@ -1,5 +1,7 @@
 //! Days of the Gregorian calendar, for texts with dates and for schedules.
 
+use std::fmt;
+
 /// Year, month and day of a number of days since 1970, in the Gregorian calendar.
 ///
 /// Years are counted from March, so that the leap day is the last of its year.
@@ -16,6 +18,13 @@ pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// Writes seconds since 1970 as `2021-11-09T14:37:26`, in UTC.
+pub fn write_date_time(out: &mut impl fmt::Write, second: u64) -> fmt::Result {
+    let (year, month, day) = civil_from_days(second / 86_400);
+    let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Day of the week of a number of days since 1970: 0 on Mondays.
@@ -41,6 +50,16 @@ pub fn week_of_year(days: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn known_times() {
+        for (second, wanted) in [(0, "1970-01-01T00:00:00"), (1_700_000_000, "2023-11-14T22:13:20")]
+        {
+            let mut text = String::new();
+            write_date_time(&mut text, second).unwrap();
+            assert_eq!(text, wanted);
+        }
+    }
 
     #[test]
     fn known_days() {

@@ -82,15 +82,20 @@ pub struct SpoolSettings {
 }
 
 impl SpoolSettings {
+    /// The folder of this destination; `None` for one that has no spool.
+    #[must_use]
+    pub fn folder(&self, destination: &dyn Destination) -> Option<PathBuf> {
+        let identity = destination.identity()?;
+        Some(spool::folder(&self.dir, &destination.name(), &identity))
+    }
+
     /// The spool of this destination.
     fn of(&self, destination: &dyn Destination) -> Option<Spooling<()>> {
-        let name = destination.name();
-        let identity = destination.identity()?;
         Some(Spooling {
             disk: (),
             settings: spool::Settings {
-                folder: spool::folder(&self.dir, &name, &identity),
-                destination: name,
+                folder: self.folder(destination)?,
+                destination: destination.name(),
                 max_bytes: self.max_bytes,
                 max_age: self.max_age,
             },
@@ -311,7 +316,9 @@ impl Engine {
             }
         }
         let ledger = self.state.ledger.snapshot();
-        let clean = self.all_well && in_time && ledger.at_rest() && !ledger.lost_by_shutdown();
+        // Past the time, what waits may still have been written to disk.
+        let ended = self.all_well && self.left == 0;
+        let clean = ended && ledger.at_rest() && !ledger.lost_by_shutdown();
         let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
         Drained { ledger, kernel_dropped, clean }
     }

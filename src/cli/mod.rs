@@ -8,6 +8,7 @@ pub mod run;
 pub mod send;
 mod settings;
 mod sources;
+pub mod spool;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Send synthetic events, to test an installation under load
     Send(send::SendArgs),
+    /// Look at events that wait on disk; nothing is changed
+    Spool(spool::SpoolArgs),
 }
 
 /// Runs the command line. Exit codes: 0 stopped cleanly, 1 failed at run time, 2 bad usage or
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Send(args) => return send::send(args),
+        Command::Spool(args) => spool::spool(&args),
     };
     ExitCode::from(code)
 }

@@ -145,6 +145,12 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
     })
 }
 
+/// The folders that the spools of this file's destinations have.
+pub(super) fn spool_folders(config: &Config) -> Result<Vec<PathBuf>, SettingsError> {
+    let (spool, destinations) = (spool(config), destinations(config)?);
+    Ok(destinations.iter().filter_map(|destination| spool.folder(&**destination)).collect())
+}
+
 fn spool(config: &Config) -> engine::SpoolSettings {
     let spool = &config.ringside.spool;
     engine::SpoolSettings {

@@ -301,9 +301,9 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 () = clock.sleep(SAVE_MAX) => {}
             }
         }
-        let writing = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
+        let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
         let waiting = std::mem::take(&mut self.waiting);
-        for (_, held) in waiting.into_iter().chain(writing.into_iter().flatten()) {
+        for (_, held) in waiting.into_iter().chain(unwritten.into_iter().flatten()) {
             if !held.on_disk() {
                 self.books.lost(LossReason::Shutdown, &held);
             }

@@ -23,7 +23,7 @@
 //!  "origin":"AppAccess","context":"/hub/","message":"…","user_full":"LAB\\anna"}
 //! ```
 
-use crate::calendar::civil_from_days;
+use crate::calendar::write_date_time;
 use crate::deliver::Encode;
 use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, UUID_LENGTH, string};
@@ -180,7 +180,6 @@ fn key(name: &str, line: &mut Line<'_>) {
 }
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
-const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Times as text. The calendar part is kept, because it changes once a second and not once an event.
 #[derive(Debug, Default)]
@@ -209,14 +208,10 @@ impl Clock {
     }
 
     fn set_text(&mut self) {
-        use std::fmt::Write as _;
-        let (year, month, day) = civil_from_days(self.second / SECONDS_PER_DAY);
-        let time = self.second % SECONDS_PER_DAY;
-        let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
         self.text.clear();
         // Writing to a `String` does not fail; its capacity is kept.
-        let _ =
-            write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.");
+        let _ = write_date_time(&mut self.text, self.second);
+        self.text.push('.');
     }
 }
 

@@ -16,7 +16,8 @@ use bytes::{BufMut as _, BytesMut};
 use super::SpoolError;
 use crate::deliver::Storage;
 
-const NAME: &str = "cursor";
+/// The name of the file.
+pub(super) const NAME: &str = "cursor";
 const NEW: &str = "cursor.new";
 const MAGIC: &[u8; 8] = b"ringscur";
 const HEADER: usize = 12;
@@ -71,7 +72,8 @@ pub(super) async fn take<D: Storage>(
     }))
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<Range<u64>>> {
+/// The ranges of a file that is whole.
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Range<u64>>> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (checksum, ranges) = rest.split_first_chunk()?;
     if u32::from_le_bytes(*checksum) != crc32c::crc32c(ranges) {

@@ -144,7 +144,7 @@ impl Model {
             }
             Step::Flip(bit) => self.flip(bit),
             Step::Room(bytes) => {
-                self.disk.set_capacity(usize::try_from(self.max_bytes).unwrap() * 10 + bytes)
+                self.disk.set_capacity(usize::try_from(self.max_bytes).unwrap() * 10 + bytes);
             }
         }
         let lost = self.spool.take_lost().sum();
