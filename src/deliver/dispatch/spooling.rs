@@ -67,7 +67,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     /// When what waits in memory is to be written; `None` while nothing waits or it may stay.
     fn write_due_at(&self) -> Option<Duration> {
         let lane = self.lane.as_ref()?;
-        let oldest = self.next_of(Source::Queue, true).and_then(|key| self.waiting.get(&key))?;
+        let oldest = self.first_unwritten()?;
         if lane.plan.always {
             return Some(Duration::ZERO);
         }
@@ -81,11 +81,21 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
+    /// The oldest part that is in memory only and may be written now. Where order matters, what is
+    /// under way comes first: if it failed, it would have to be written behind those that follow it.
+    fn first_unwritten(&self) -> Option<&Held> {
+        let sending = || self.under_way.keys().any(|(source, ..)| *source == Source::Queue);
+        if self.is_strict() && sending() {
+            return None;
+        }
+        self.waiting.get(&self.next_of(Source::Queue, true)?)
+    }
+
     fn is_write_due(&self, now: Duration) -> bool {
         let Some(at) = self.write_due_at() else {
             // It works, but too slowly.
             return self.held_bytes > self.settings.held_bytes_max / 2
-                && self.next_of(Source::Queue, true).is_some();
+                && self.first_unwritten().is_some();
         };
         if at <= now || !self.open {
             return true;
