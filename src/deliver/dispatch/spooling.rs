@@ -21,7 +21,7 @@ const GATHER_BYTES: usize = 1024 * 1024;
 const SAVE_MAX: Duration = Duration::from_millis(1500);
 
 /// At the end a disk gets this many chances: what fails once costs nothing.
-const CLOSE_ATTEMPTS: u32 = 3;
+const LAST_ATTEMPTS: u32 = 3;
 
 impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
     /// Begins what the disk is to do next.
@@ -67,7 +67,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     /// When what waits in memory is to be written; `None` while nothing waits or it may stay.
     fn write_due_at(&self) -> Option<Duration> {
         let lane = self.lane.as_ref()?;
-        let oldest = self.next_of(Source::Queue, true).and_then(|key| self.waiting.get(&key))?;
+        let oldest = self.first_unwritten()?;
         if lane.plan.always {
             return Some(Duration::ZERO);
         }
@@ -81,11 +81,21 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
+    /// The oldest part that is in memory only and may be written now. Where order matters, what is
+    /// under way comes first: if it failed, it would have to be written behind those that follow it.
+    fn first_unwritten(&self) -> Option<&Held> {
+        let sending = || self.under_way.keys().any(|(source, ..)| *source == Source::Queue);
+        if self.is_strict() && sending() {
+            return None;
+        }
+        self.waiting.get(&self.next_of(Source::Queue, true)?)
+    }
+
     fn is_write_due(&self, now: Duration) -> bool {
         let Some(at) = self.write_due_at() else {
             // It works, but too slowly.
             return self.held_bytes > self.settings.held_bytes_max / 2
-                && self.next_of(Source::Queue, true).is_some();
+                && self.first_unwritten().is_some();
         };
         if at <= now || !self.open {
             return true;
@@ -318,13 +328,16 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
         let clock = self.clock;
         let keys: Vec<Key> = self.waiting.keys().copied().collect();
-        for key in keys {
+        let (mut keys, mut failures) = (keys.into_iter().peekable(), 0);
+        while let Some(&key) = keys.peek() {
             let Some(lane) = &mut self.lane else { return };
-            let Some(held) = self.waiting.get(&key) else { continue };
+            let held = self.waiting.get(&key);
             // What is left of a record that was cut becomes one of its own.
-            if held.record.is_some_and(|record| lane.is_whole(record)) {
+            let whole = |held: &&Held| held.record.is_some_and(|record| lane.is_whole(record));
+            let Some(held) = held.filter(|held| !whole(held)) else {
+                keys.next();
                 continue;
-            }
+            };
             let Some(spool) = lane.at_rest() else { return };
             let (bytes, events) = (held.bytes.clone(), held.events);
             match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
@@ -342,12 +355,15 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 }
                 Err(error) => {
                     self.books.spool_trouble(clock.now(), &error);
-                    break;
+                    failures += 1;
+                    if failures == LAST_ATTEMPTS {
+                        break;
+                    }
                 }
             }
         }
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
-        for _ in 0..CLOSE_ATTEMPTS {
+        for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
                 Ok(bytes) => return self.books.spool_bytes(bytes),
                 Err(error) => self.books.spool_trouble(clock.now(), &error),

@@ -183,6 +183,23 @@ fn what_is_too_old_goes() {
     assert_eq!(spool.take_lost(), Lost { expired: 2, ..Lost::default() });
 }
 
+/// After a restart nobody knows how old the events of a segment are, but when it was written.
+#[test]
+fn a_segment_is_as_old_as_its_file() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, MANY);
+    let second = 1_000_000_000;
+    disk.set_now(500 * second);
+    push(&mut spool, 0, 2);
+    at_once(spool.close()).unwrap();
+    drop(spool);
+    let (mut spool, _) = open(&disk, MANY);
+    at_once(spool.tend(1499 * second)).unwrap();
+    assert_eq!(spool.events(), 2);
+    at_once(spool.tend(1501 * second)).unwrap();
+    assert_eq!((spool.take_lost().expired, segments(&disk)), (2, 0));
+}
+
 #[test]
 fn one_process_at_a_time() {
     let disk = FaultyDisk::new(1);
