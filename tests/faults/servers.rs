@@ -43,8 +43,8 @@ fn influxdb_has_every_event_after_it_was_stopped_and_started() {
     server.start_again();
     stream.wait_for(500);
     let (sent, _) = stream.finish();
-    let stats = all_delivered(&ringside, "influxdb", sent);
-    assert!(number(&stats, "/destinations/influxdb/retries") > 0, "{stats:#}");
+    all_delivered(&ringside, "influxdb", sent);
+    assert!(ringside.log().contains("is not available"), "{}", ringside.log());
     has_all(&server, sent);
     assert!(ringside.stop().success());
 }
@@ -65,8 +65,8 @@ fn influxdb_has_every_event_after_it_was_killed_while_it_wrote() {
         server.start_again();
     }
     let (sent, _) = stream.finish();
-    let stats = all_delivered(&ringside, "influxdb", sent);
-    assert!(number(&stats, "/destinations/influxdb/retries") > 0, "{stats:#}");
+    all_delivered(&ringside, "influxdb", sent);
+    assert!(ringside.log().contains("is not available"), "{}", ringside.log());
     has_all(&server, sent);
     assert!(ringside.stop().success());
 }
