@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
+use crate::arrived;
 use crate::support::numbered::{Stream, long_event};
 use crate::support::sink::{Options, Sink};
 use crate::support::{Config, DEADLINE, Ringside, number, wait_for};
-use crate::arrived;
 
 /// A file system of 10 MB in memory. It ends with the value.
 struct Disk(TempDir);

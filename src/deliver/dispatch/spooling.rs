@@ -156,9 +156,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         while let Some((&key, part)) = self.waiting.first_key_value()
             && key.0 == Source::Queue
             && (parts.is_empty()
-                || (!part.tried
-                    && !parts[0].1.tried
-                    && length + part.bytes.len() <= most))
+                || (!part.tried && !parts[0].1.tried && length + part.bytes.len() <= most))
             && let Some(part) = self.waiting.remove(&key)
         {
             length += part.bytes.len();
