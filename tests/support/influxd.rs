@@ -1,10 +1,15 @@
 //! A real InfluxDB 1.x on a free port, with its data in a temporary folder.
+//!
+//! Included by path (`#[path = "support/influxd.rs"] mod influxd;`), so not every user needs all of it.
+#![allow(dead_code, reason = "each test that includes this file uses its own part")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -91,6 +96,15 @@ impl Influxd {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub fn shut_down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            kill(pid, Signal::SIGTERM).unwrap();
+            child.wait().unwrap();
         }
     }
 

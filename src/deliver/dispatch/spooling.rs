@@ -33,8 +33,9 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
         let Some(spool) = lane.at_rest() else { return lane.begin_open() };
         let (idle, dirty) = (spool.bytes() == 0, spool.is_dirty());
+        let record_bytes = usize::try_from(spool.record_bytes()).unwrap_or(usize::MAX);
         if self.is_write_due(now) {
-            let parts = self.take_unwritten();
+            let parts = self.take_unwritten(record_bytes);
             if let Some(lane) = &mut self.lane {
                 let send = lane.plan.always && !self.backoff.failing();
                 lane.begin_write(parts, send, now_ns);
@@ -110,7 +111,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             return false;
         };
         let fresh = !self.is_strict() && self.next_of(Source::Queue, true).is_some();
-        lane.records.len() < if fresh { 1 } else { self.limit }
+        lane.records.len() < if fresh { 1 } else { self.slots() }
     }
 
     pub(super) fn is_strict(&self) -> bool {
@@ -158,15 +159,14 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
 
     /// The parts that go into the next record. One that was tried goes alone: if the destination
     /// chokes on it, it must not take others along.
-    fn take_unwritten(&mut self) -> Vec<(Key, Held)> {
+    fn take_unwritten(&mut self, record_bytes: usize) -> Vec<(Key, Held)> {
+        let most = self.settings.request_bytes_max.min(record_bytes);
         let mut parts: Vec<(Key, Held)> = Vec::new();
         let mut length = 0;
         while let Some((&key, part)) = self.waiting.first_key_value()
             && key.0 == Source::Queue
             && (parts.is_empty()
-                || (!part.tried
-                    && !parts[0].1.tried
-                    && length + part.bytes.len() <= self.settings.request_bytes_max))
+                || (!part.tried && !parts[0].1.tried && length + part.bytes.len() <= most))
             && let Some(part) = self.waiting.remove(&key)
         {
             length += part.bytes.len();

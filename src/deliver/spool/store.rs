@@ -137,6 +137,13 @@ impl<D: Storage> Spool<D> {
         self.bytes
     }
 
+    /// Bytes that are best written as one record: what a segment takes. A record that is a large part
+    /// of a small spool would push out as much at once, or find no room at all.
+    #[must_use]
+    pub fn record_bytes(&self) -> u64 {
+        self.budget / SEGMENT_SHARE
+    }
+
     /// Events on disk that are not handed out.
     #[must_use]
     pub fn unread_events(&self) -> u64 {
@@ -381,7 +388,8 @@ impl<D: Storage> Spool<D> {
             let free = self.disk.free(folder).await;
             let free = free.map_err(|error| SpoolError::io("ask the size of", folder, error))?;
             let share = free.map_or(u64::MAX, |free| (free + self.bytes) / FREE_SHARE);
-            self.budget = self.settings.max_bytes.min(share);
+            // When others have filled the disk the spool grows no more, but what it has is not theirs.
+            self.budget = self.settings.max_bytes.min(share.max(self.bytes));
         }
         while self.bytes + length > self.budget {
             // What is handed out is about to be delivered: it is the next one's turn.
