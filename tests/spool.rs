@@ -23,7 +23,8 @@ fn config(to: SocketAddr, backend: &'static str, spool: &Path) -> Config {
 }
 
 fn segments(spool: &Path) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(spool).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(spool).into_iter().flatten();
+    let folders = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let files = files.map(|file| file.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
