@@ -8,13 +8,15 @@
 //! file twice, and never behind half a line. In return the file has one writer: whoever rotates it
 //! moves it away and restarts the program.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
-use super::Disk;
+use super::{Disk, Listed, Storage};
 
 /// Plain files, on the threads that tokio keeps for blocking work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +25,7 @@ pub struct PlainDisk;
 /// A file opened by [`PlainDisk`].
 #[derive(Debug)]
 pub struct PlainFile {
-    file: Arc<std::fs::File>,
+    file: Arc<File>,
     end: u64,
 }
 
@@ -34,11 +36,10 @@ impl Disk for PlainDisk {
         let path = path.to_owned();
         blocking(move || {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
+                fs::create_dir_all(folder)?;
             }
             // Not O_APPEND, which would ignore the offset.
-            let file =
-                std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
             let end = file.metadata()?.len();
             Ok(PlainFile { file: Arc::new(file), end })
         })
@@ -63,6 +64,134 @@ impl Disk for PlainDisk {
     }
 }
 
+impl Storage for PlainDisk {
+    type Lock = File;
+
+    async fn create(&self, path: &Path) -> io::Result<PlainFile> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = owners(OpenOptions::new().write(true).create_new(true)).open(&path)?;
+            Ok(PlainFile { file: Arc::new(file), end: 0 })
+        })
+        .await
+    }
+
+    async fn read(&self, path: &Path, from: u64, most: usize) -> io::Result<Bytes> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut file = File::open(&path)?;
+            let length = file.metadata()?.len().saturating_sub(from);
+            file.seek(SeekFrom::Start(from))?;
+            let room = usize::try_from(length).unwrap_or(usize::MAX).min(most);
+            let mut bytes = Vec::with_capacity(room);
+            file.take(most as u64).read_to_end(&mut bytes)?;
+            Ok(bytes.into())
+        })
+        .await
+    }
+
+    async fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(length)?;
+            file.sync_all()
+        })
+        .await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || fs::remove_file(path)).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || fs::rename(from, to)).await
+    }
+
+    async fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.create(path)
+        })
+        .await
+    }
+
+    async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        let folder = folder.to_owned();
+        blocking(move || list(&folder)).await
+    }
+
+    async fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        if !cfg!(unix) {
+            // Elsewhere a folder cannot be opened as a file, and names are journalled.
+            return Ok(());
+        }
+        let folder = folder.to_owned();
+        blocking(move || File::open(folder)?.sync_all()).await
+    }
+
+    async fn lock(&self, path: &Path) -> io::Result<File> {
+        let path = path.to_owned();
+        blocking(move || {
+            let file = owners(OpenOptions::new().write(true).create(true)).open(path)?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn free(&self, folder: &Path) -> io::Result<Option<u64>> {
+        let folder = folder.to_owned();
+        blocking(move || free(&folder)).await
+    }
+}
+
+/// Only the owner may read what is created.
+fn owners(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn list(folder: &Path) -> io::Result<Vec<Listed>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_file() {
+            let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            files.push(Listed {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                length: about.len(),
+                modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
+            });
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(target_os = "linux")]
+fn free(folder: &Path) -> io::Result<Option<u64>> {
+    let about = nix::sys::statvfs::statvfs(folder)?;
+    Ok(Some(about.blocks_available().saturating_mul(about.fragment_size())))
+}
+
+#[cfg(not(target_os = "linux"))]
+// The same signature on every system.
+#[allow(clippy::unnecessary_wraps)]
+fn free(_: &Path) -> io::Result<Option<u64>> {
+    Ok(None)
+}
+
 #[cfg(test)]
 impl PlainDisk {
     /// Leaves `bytes` behind the end of the file, as an append that failed half-way does.
@@ -85,9 +214,13 @@ pub use uring::{UringDisk, UringFile};
 
 #[cfg(target_os = "linux")]
 mod uring {
-    use super::{Bytes, Disk, Path, io};
+    use bytes::BytesMut;
 
-    /// Files through `io_uring`: no other thread takes part.
+    use super::{Bytes, Disk, Listed, OpenOptions, Path, PlainDisk, Storage, fs, io, owners};
+
+    /// Files through `io_uring`. What it has no operation for, or tokio-uring none, and what happens
+    /// once per segment or less, goes the way of [`PlainDisk`]: making and listing folders, bringing
+    /// names to the disk, cutting, locking.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct UringDisk;
 
@@ -128,6 +261,69 @@ mod uring {
             file.file.sync_data().await
         }
     }
+
+    impl Storage for UringDisk {
+        type Lock = fs::File;
+
+        async fn create(&self, path: &Path) -> io::Result<UringFile> {
+            // tokio-uring has no way to say who may read the file. Making one in a folder that is in
+            // use does not wait for the disk.
+            let file = owners(OpenOptions::new().write(true).create_new(true)).open(path)?;
+            Ok(UringFile { file: tokio_uring::fs::File::from_std(file), end: 0 })
+        }
+
+        async fn read(&self, path: &Path, from: u64, most: usize) -> io::Result<Bytes> {
+            let file = tokio_uring::fs::File::open(path).await?;
+            let length = file.statx().await?.stx_size.saturating_sub(from);
+            let room = usize::try_from(length).unwrap_or(usize::MAX).min(most);
+            let mut bytes = BytesMut::with_capacity(room);
+            while bytes.len() < room {
+                let (at, filled) = (from + bytes.len() as u64, bytes.len());
+                // A read fills from the start of what it gets.
+                let (read, rest) = file.read_at(bytes.split_off(filled), at).await;
+                let read = read?;
+                bytes.unsplit(rest);
+                if read == 0 {
+                    break;
+                }
+            }
+            file.close().await?;
+            bytes.truncate(room);
+            Ok(bytes.freeze())
+        }
+
+        async fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
+            PlainDisk.truncate(path, length).await
+        }
+
+        async fn remove(&self, path: &Path) -> io::Result<()> {
+            tokio_uring::fs::remove_file(path).await
+        }
+
+        async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            tokio_uring::fs::rename(from, to).await
+        }
+
+        async fn create_folder(&self, path: &Path) -> io::Result<()> {
+            PlainDisk.create_folder(path).await
+        }
+
+        async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+            PlainDisk.list(folder).await
+        }
+
+        async fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+            PlainDisk.sync_folder(folder).await
+        }
+
+        async fn lock(&self, path: &Path) -> io::Result<fs::File> {
+            PlainDisk.lock(path).await
+        }
+
+        async fn free(&self, folder: &Path) -> io::Result<Option<u64>> {
+            PlainDisk.free(folder).await
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,13 +344,53 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
+    async fn keeps_files<D: Storage>(disk: D) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("spool/a");
+        disk.create_folder(&folder).await.unwrap();
+        let path = folder.join("segment");
+        let mut file = disk.create(&path).await.unwrap();
+        disk.append(&mut file, Bytes::from(vec![b'x'; 300_000])).await.unwrap();
+        disk.append(&mut file, Bytes::from_static(b"end")).await.unwrap();
+        let again = disk.create(&path).await.map(|_| ()).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        disk.sync(&mut file).await.unwrap();
+        assert_eq!(disk.read(&path, 299_999, 3).await.unwrap(), "xen");
+        assert_eq!(disk.read(&path, 0, usize::MAX).await.unwrap().len(), 300_003);
+        assert_eq!(disk.read(&path, 400_000, 10).await.unwrap(), "");
+        disk.truncate(&path, 5).await.unwrap();
+        let other = folder.join("other");
+        disk.rename(&path, &other).await.unwrap();
+        disk.sync_folder(&folder).await.unwrap();
+        let listed = disk.list(&folder).await.unwrap();
+        assert_eq!((listed[0].name.as_str(), listed[0].length, listed.len()), ("other", 5, 1));
+        #[cfg(unix)]
+        for (path, mode) in [(&folder, 0o700), (&other, 0o600)] {
+            let about = std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).unwrap());
+            assert_eq!(about & 0o777, mode, "{}", path.display());
+        }
+        disk.remove(&other).await.unwrap();
+        assert_eq!(disk.list(&folder).await.unwrap(), []);
+        let lock = disk.lock(&folder.join("lock")).await.unwrap();
+        let second = disk.lock(&folder.join("lock")).await.map(|_| ()).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        disk.lock(&folder.join("lock")).await.map(|_| ()).unwrap();
+        assert!(disk.free(&folder).await.unwrap().is_none_or(|free| free > 0));
+    }
+
+    async fn all<D: Storage + Copy>(disk: D) {
+        appends(disk).await;
+        keeps_files(disk).await;
+    }
+
     #[test]
     fn plain_files() {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap()
-            .block_on(appends(PlainDisk));
+            .block_on(all(PlainDisk));
     }
 
     /// Where `io_uring` is refused there is nothing to test, and the engine does not choose it there.
@@ -165,6 +401,6 @@ mod tests {
             eprintln!("io_uring is refused here: {refused}");
             return;
         }
-        tokio_uring::start(appends(UringDisk));
+        tokio_uring::start(all(UringDisk));
     }
 }

@@ -5,7 +5,7 @@
 //! Between them stands a bounded queue that the shard never waits for.
 //!
 //! Everything here that waits or talks to the world does so through three small traits, [`Clock`],
-//! [`Transport`] and [`Disk`], so that a simulation can take the world's place.
+//! [`Transport`] and [`Disk`] (with [`Storage`]), so that a simulation can take the world's place.
 
 pub mod batch;
 pub mod clock;
@@ -18,6 +18,7 @@ pub mod line;
 pub mod mqtt;
 pub mod ndjson;
 pub mod new_relic;
+pub mod spool;
 
 use std::fmt;
 use std::future::Future;
@@ -161,7 +162,7 @@ pub trait Transport {
     fn sent_bytes(&self) -> u64;
 }
 
-/// Files, for everything in this room.
+/// Files that are appended to, for everything in this room.
 pub trait Disk {
     /// An open file that is only appended to.
     type File;
@@ -169,9 +170,61 @@ pub trait Disk {
     /// Opens a file for appending and creates it, and the folders above it, when missing.
     fn open_append(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>>;
 
-    /// Appends all of `bytes`.
+    /// Appends all of `bytes`. After an error the file ends where it ended before: what was written
+    /// of them is overwritten by what is appended next.
     fn append(&self, file: &mut Self::File, bytes: Bytes) -> impl Future<Output = io::Result<()>>;
 
     /// Asks the system to bring what was appended to the disk.
     fn sync(&self, file: &mut Self::File) -> impl Future<Output = io::Result<()>>;
+}
+
+/// What the spool needs of a disk beyond appending.
+///
+/// What is appended is on the disk for certain only after [`Disk::sync`], and a file that was made,
+/// renamed or removed is so for certain only after [`Storage::sync_folder`].
+pub trait Storage: Disk {
+    /// Keeps other processes out while it lives.
+    type Lock;
+
+    /// Makes a file for appending that only its owner may read. An error if it exists.
+    fn create(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Up to `most` bytes of a file from `from` on; fewer only at its end.
+    fn read(&self, path: &Path, from: u64, most: usize) -> impl Future<Output = io::Result<Bytes>>;
+
+    /// Cuts a file off, durably.
+    fn truncate(&self, path: &Path, length: u64) -> impl Future<Output = io::Result<()>>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Renames a file; one that has the new name is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Makes a folder, and those above it, that only their owner may enter.
+    fn create_folder(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// The files of a folder, in any order.
+    fn list(&self, folder: &Path) -> impl Future<Output = io::Result<Vec<Listed>>>;
+
+    /// Asks the system to bring the names in a folder to the disk.
+    fn sync_folder(&self, folder: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Locks a file, which is made when missing. An error of kind [`io::ErrorKind::WouldBlock`] when
+    /// another process has it.
+    fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>>;
+
+    /// Bytes that may still be written below this folder; `None` where the system does not say.
+    fn free(&self, folder: &Path) -> impl Future<Output = io::Result<Option<u64>>>;
+}
+
+/// A file in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name; what is not UTF-8 in it is replaced.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was written to last, in ns since 1970.
+    pub modified_ns: u64,
 }

@@ -1,0 +1,120 @@
+//! From a folder as the last process left it to a [`Spool`].
+
+use std::io;
+
+use super::segment::{self, PREFIX, Walk};
+use super::store::{READ_MAX, Segment, Spool};
+use super::{Settings, SpoolError, cursor};
+use crate::deliver::{Listed, Storage};
+
+/// What lay in the folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Events to be sent.
+    pub events: u64,
+    /// Events, not among these, that were in a record which was not completely written when the last
+    /// process or the machine crashed, as far as its header says so.
+    pub torn: u64,
+}
+
+impl<D: Storage> Spool<D> {
+    /// Takes over a folder. One that does not exist is made when something is written.
+    ///
+    /// What a crash has left at the end of the last segment is cut off. After an error nothing has
+    /// been lost, and it may be tried again.
+    pub async fn open(disk: D, settings: Settings) -> Result<(Self, Found), SpoolError> {
+        let mut spool = Self::empty(disk, settings);
+        let mut found = Found::default();
+        let folder = spool.settings.folder.clone();
+        let list = |listed: io::Result<Vec<Listed>>| {
+            listed.map_err(|error| SpoolError::io("list", &folder, error))
+        };
+        match spool.disk.list(&folder).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((spool, found)),
+            listed => list(listed)?,
+        };
+        spool.take_lock().await?;
+        // Again, now that nobody else changes it.
+        let mut segments: Vec<_> = list(spool.disk.list(&folder).await)?
+            .into_iter()
+            .filter_map(|file| segment::parse_name(&file.name).map(|name| (name, file)))
+            .collect();
+        segments.sort_by_key(|((first, end), _)| (*first, *end));
+        for index in 0..segments.len() {
+            let limit = segments.get(index + 1).map_or(u64::MAX, |((first, _), _)| *first);
+            let ((first, end), file) = &segments[index];
+            if *first < spool.next || end.is_some_and(|end| end > limit) {
+                // Nothing that this program did; nothing to guess about either.
+                tracing::error!(
+                    "{}: overlaps with another segment and is left alone; move it away",
+                    folder.join(&file.name).display()
+                );
+                continue;
+            }
+            spool.check_version(&file.name).await?;
+            match end {
+                Some(end) => spool.add(*first, *end, file.length, file.modified_ns),
+                None => found.torn += spool.recover(*first, limit, file).await?,
+            }
+        }
+        for range in cursor::take(&spool.disk, &folder).await? {
+            // Beyond the last segment nothing is done yet, whatever it says.
+            let new = spool.done.insert(range.start.min(spool.next)..range.end.min(spool.next));
+            spool.events -= new;
+        }
+        found.events = spool.events;
+        Ok((spool, found))
+    }
+
+    fn add(&mut self, first: u64, end: u64, bytes: u64, newest_ns: u64) {
+        self.done.insert(self.next..first);
+        self.next = end;
+        self.events += end - first;
+        self.bytes += bytes;
+        self.segments.insert(first, Segment { end, bytes, newest_ns, sealed: true });
+    }
+
+    async fn check_version(&self, name: &str) -> Result<(), SpoolError> {
+        let path = self.path(name);
+        let prefix = self.disk.read(&path, 0, PREFIX).await;
+        let prefix = prefix.map_err(|error| SpoolError::io("read", &path, error))?;
+        match segment::newer_version(&prefix) {
+            Some(version) => Err(SpoolError::Newer { path, version }),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes a segment that was written to when the last process crashed. Returns how many events
+    /// were in the record that is cut off.
+    async fn recover(&mut self, first: u64, limit: u64, file: &Listed) -> Result<u64, SpoolError> {
+        let path = self.path(&file.name);
+        let bytes = self.disk.read(&path, 0, READ_MAX).await;
+        let bytes = bytes.map_err(|error| SpoolError::io("read", &path, error))?;
+        let mut walk = Walk::new(&bytes, PREFIX, first..limit);
+        let end = walk.by_ref().last().map_or(first, |last| last.header.end());
+        let (length, torn) = (walk.at() as u64, u64::from(walk.claimed()));
+        if file.length > length {
+            tracing::warn!(
+                destination = self.settings.destination,
+                bytes = file.length - length,
+                events = torn,
+                "{}: ends in a record that was not completely written; it is cut off, and its events \
+                 are counted as `crash`",
+                path.display()
+            );
+        }
+        if end == first {
+            let removed = self.disk.remove(&path).await;
+            removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+        } else {
+            let truncated = self.disk.truncate(&path, length).await;
+            truncated.map_err(|error| SpoolError::io("cut", &path, error))?;
+            let sealed = self.path(&segment::name(first, Some(end)));
+            let renamed = self.disk.rename(&path, &sealed).await;
+            renamed.map_err(|error| SpoolError::io("rename", &path, error))?;
+            self.add(first, end, length, file.modified_ns);
+        }
+        self.sync_folder().await?;
+        Ok(torn)
+    }
+}

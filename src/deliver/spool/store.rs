@@ -1,0 +1,574 @@
+//! One destination's folder of segments: written at one end, read at the other.
+//!
+//! Events are numbered in the order of writing, and everything here is said in those numbers: which
+//! are done, which are handed out, which were lost. So every loss is a number of events, however
+//! little is left of what held them.
+//!
+//! What costs time is asked for explicitly and one thing at a time: [`Spool::push`], [`Spool::next`],
+//! [`Spool::tend`], [`Spool::close`]. [`Spool::acknowledge`] and [`Spool::unread`] only take notes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::ranges::Ranges;
+use super::record::{self, Body, HEADER};
+use super::segment::{self, PREFIX, Walk};
+use super::{Lost, Record, Settings, SpoolError, cursor};
+use crate::deliver::Storage;
+
+/// A segment is complete at this size. Also what is read at once, and what is dropped at once from a
+/// full spool.
+pub(super) const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Of a small spool a segment is this part, so that a full one loses little at a time.
+const SEGMENT_SHARE: u64 = 8;
+
+/// Most bytes of a segment that are read: a complete one, and the record that made it so. What lies
+/// behind is nothing that this program wrote.
+pub(super) const READ_MAX: usize = SEGMENT_BYTES as usize + 2 * record::PAYLOAD_MAX;
+
+/// Of the free disk all segments of a destination take this part at most.
+const FREE_SHARE: u64 = 10;
+
+/// The name of a file that keeps other processes out.
+pub(super) const LOCK: &str = "lock";
+
+/// The name of a file that says whose events these are.
+pub(super) const ABOUT: &str = "about";
+
+/// A file of records; which ones is in the key.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// The sequence behind its last event.
+    pub end: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written to last, in ns since 1970: no event in it is younger.
+    pub newest_ns: u64,
+    /// Whether it is complete, and its name says so.
+    pub sealed: bool,
+}
+
+/// The segment that is written to. It is among the segments from its first record on.
+#[derive(Debug)]
+struct Active<F> {
+    first: u64,
+    file: F,
+    /// Whether its name is on the disk for certain.
+    named: bool,
+    /// Whether something was written since the last sync.
+    dirty: bool,
+    /// Whether something was written since the last look.
+    busy: bool,
+}
+
+/// The part of a segment that is being read.
+#[derive(Debug)]
+struct Window {
+    segment: u64,
+    /// Where in the file `bytes` begin.
+    base: u64,
+    bytes: Bytes,
+    /// Where in `bytes` the next record begins, and its sequence.
+    at: usize,
+    sequence: u64,
+}
+
+/// Batches of one destination on disk.
+#[derive(Debug)]
+pub struct Spool<D: Storage> {
+    pub(super) disk: D,
+    pub(super) settings: Settings,
+    /// Held from the moment that the folder exists.
+    pub(super) lock: Option<D::Lock>,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    active: Option<Active<D::File>>,
+    /// Most bytes on disk; asked anew for each segment.
+    budget: u64,
+    /// The sequence of the next event.
+    pub(super) next: u64,
+    /// Events that have an outcome, and all that are in no segment.
+    pub(super) done: Ranges,
+    /// Records handed out, by sequence, and how many events they hold.
+    out: BTreeMap<u64, u32>,
+    read_at: u64,
+    window: Option<Window>,
+    lost: Lost,
+    /// Events in segments that have no outcome.
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+impl<D: Storage> Spool<D> {
+    /// A spool of nothing.
+    pub(super) fn empty(disk: D, settings: Settings) -> Self {
+        Self {
+            disk,
+            budget: settings.max_bytes,
+            settings,
+            lock: None,
+            segments: BTreeMap::new(),
+            active: None,
+            next: 0,
+            done: Ranges::default(),
+            out: BTreeMap::new(),
+            read_at: 0,
+            window: None,
+            lost: Lost::default(),
+            events: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Events on disk that have no outcome yet, those handed out among them.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Events on disk that are not handed out.
+    #[must_use]
+    pub fn unread_events(&self) -> u64 {
+        self.events - self.out.values().map(|&events| u64::from(events)).sum::<u64>()
+    }
+
+    /// What was lost since this was asked last.
+    pub fn take_lost(&mut self) -> Lost {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Writes a batch and returns its sequence. The oldest segments make room for it. After an error
+    /// nothing is written and the batch stays with the caller.
+    pub async fn push(
+        &mut self,
+        lines: &[u8],
+        events: u32,
+        oldest_ns: u64,
+        now_ns: u64,
+    ) -> Result<u64, SpoolError> {
+        let sequence = self.next;
+        let end = sequence.checked_add(events.into()).ok_or(SpoolError::TooLong)?;
+        let record =
+            record::encode(sequence, events, oldest_ns, lines).map_err(|_| SpoolError::TooLong)?;
+        self.move_in().await?;
+        let full = self.budget.min(SEGMENT_BYTES * SEGMENT_SHARE) / SEGMENT_SHARE;
+        if self.active_segment().is_some_and(|segment| segment.bytes >= full) {
+            self.seal().await?;
+        }
+        self.make_room(record.len() as u64 + PREFIX as u64).await?;
+        self.append(record, end, now_ns).await?;
+        self.next = end;
+        self.events += u64::from(events);
+        Ok(sequence)
+    }
+
+    /// Takes a record that was just pushed as handed out: the caller has it in memory too.
+    pub fn claim(&mut self, sequence: u64, events: u32) {
+        self.out.insert(sequence, events);
+    }
+
+    /// The oldest record that is not handed out; `None` when there is none. What is damaged or older
+    /// than the limit is passed over and counted as lost.
+    pub async fn next(&mut self, now_ns: u64) -> Result<Option<Record>, SpoolError> {
+        loop {
+            self.read_at = self.first_unread();
+            let from = self.read_at;
+            let Some((&first, segment)) = self.segments.range(..=from).next_back() else {
+                return Ok(None);
+            };
+            let end = segment.end;
+            if from >= end {
+                return Ok(None);
+            }
+            let Some(record) = self.read(first, from, end).await? else { continue };
+            let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
+            if record.oldest_ns < oldest_kept {
+                self.lost.expired += self.lose(record.sequence..record.end());
+                continue;
+            }
+            self.out.insert(record.sequence, record.events);
+            return Ok(Some(record));
+        }
+    }
+
+    /// A record that was handed out has its outcome.
+    pub fn acknowledge(&mut self, sequence: u64) {
+        if let Some(events) = self.out.remove(&sequence) {
+            self.finish(sequence..sequence + u64::from(events));
+        }
+    }
+
+    /// A record that was handed out has no outcome and is forgotten by the caller; it will be handed
+    /// out again.
+    pub fn unread(&mut self, sequence: u64) {
+        if self.out.remove(&sequence).is_some() {
+            self.read_at = self.read_at.min(sequence);
+            if self.window.as_ref().is_some_and(|window| window.sequence > sequence) {
+                self.window = None;
+            }
+        }
+    }
+
+    /// Whether something was written that may not be on the disk yet.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.dirty)
+    }
+
+    /// Brings what was written to the disk, removes what is done and drops what is too old. To be
+    /// called once in a while: what is written since the last time is the loss window of a power
+    /// failure.
+    pub async fn tend(&mut self, now_ns: u64) -> Result<(), SpoolError> {
+        self.sync().await?;
+        let busy = self.active.as_mut().is_some_and(|active| std::mem::take(&mut active.busy));
+        let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
+        let writing = self.active.as_ref().map(|active| active.first);
+        let mut gone = Vec::new();
+        for (&first, segment) in &self.segments {
+            // The one that is written to stays for what comes next, so that a destination that
+            // keeps up with a spool does not cost a file for each batch.
+            let done = self.is_done(first, segment) && !(busy && Some(first) == writing);
+            let expired = segment.newest_ns < oldest_kept && self.is_free(first, segment);
+            if done || expired {
+                gone.push(first);
+            }
+        }
+        let any = !gone.is_empty();
+        for first in gone {
+            self.lost.expired += self.drop_segment(first).await?;
+        }
+        if any { self.sync_folder().await } else { Ok(()) }
+    }
+
+    /// Ends well: the next start sends nothing twice. What is handed out counts as unread.
+    pub async fn close(mut self) -> Result<(), SpoolError> {
+        self.out.clear();
+        match &self.active {
+            Some(active) if !self.segments.contains_key(&active.first) => {
+                let path = self.path(&segment::name(active.first, None));
+                let removed = self.disk.remove(&path).await;
+                removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+            }
+            Some(active) => {
+                let first = active.first;
+                if !self.is_done(first, &self.segments[&first]) {
+                    self.seal().await?;
+                }
+            }
+            None => {}
+        }
+        let done = self.segments.iter().filter(|(first, segment)| self.is_done(**first, segment));
+        for first in done.map(|(&first, _)| first).collect::<Vec<_>>() {
+            self.drop_segment(first).await?;
+        }
+        let ranges: Vec<Range<u64>> = self
+            .segments
+            .iter()
+            .flat_map(|(&first, segment)| self.done.within(first..segment.end))
+            .collect();
+        if !ranges.is_empty() {
+            cursor::write(&self.disk, &self.settings.folder, &ranges).await?;
+        }
+        if self.lock.is_some() { self.sync_folder().await } else { Ok(()) }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.settings.folder.join(name)
+    }
+
+    fn segment_path(&self, first: u64) -> PathBuf {
+        let sealed = self.segments.get(&first).filter(|segment| segment.sealed);
+        self.path(&segment::name(first, sealed.map(|segment| segment.end)))
+    }
+
+    fn active_segment(&self) -> Option<&Segment> {
+        self.segments.get(&self.active.as_ref()?.first)
+    }
+
+    /// Whether all events of the segment have an outcome.
+    fn is_done(&self, first: u64, segment: &Segment) -> bool {
+        self.done.gap(first) >= segment.end
+    }
+
+    /// Whether nothing of the segment is handed out.
+    fn is_free(&self, first: u64, segment: &Segment) -> bool {
+        self.out.range(first..segment.end).next().is_none()
+    }
+
+    /// These events have an outcome. Returns how many had none before.
+    fn finish(&mut self, range: Range<u64>) -> u64 {
+        let new = self.done.insert(range);
+        self.events -= new;
+        new
+    }
+
+    /// These events are lost, except for those that are handed out. Returns how many.
+    fn lose(&mut self, range: Range<u64>) -> u64 {
+        let mut lost = 0;
+        let mut at = range.start;
+        while at < range.end {
+            let out = self.out.range(at..range.end).next().map(|(&first, &events)| (first, events));
+            let (stop, next) = match out {
+                Some((first, events)) => (first, first + u64::from(events)),
+                None => (range.end, range.end),
+            };
+            lost += self.finish(at..stop);
+            at = next;
+        }
+        lost
+    }
+
+    /// Makes the folder this process's own.
+    async fn move_in(&mut self) -> Result<(), SpoolError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let folder = &self.settings.folder;
+        let made = self.disk.create_folder(folder).await;
+        made.map_err(|error| SpoolError::io("make the folder", folder, error))?;
+        self.take_lock().await?;
+        let path = self.path(ABOUT);
+        match self.disk.create(&path).await {
+            Ok(mut file) => {
+                let text = format!("{}\n", self.settings.destination.escape_debug());
+                let written = self.disk.append(&mut file, text.into()).await;
+                written.map_err(|error| SpoolError::io("write", &path, error))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(SpoolError::io("create", &path, error)),
+        }
+        // The folder's own name.
+        if let Some(parent) = self.settings.folder.parent().filter(|p| !p.as_os_str().is_empty()) {
+            let synced = self.disk.sync_folder(parent).await;
+            synced.map_err(|error| SpoolError::io("sync", parent, error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn take_lock(&mut self) -> Result<(), SpoolError> {
+        let path = self.path(LOCK);
+        match self.disk.lock(&path).await {
+            Ok(lock) => self.lock = Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(SpoolError::Locked { folder: self.settings.folder.clone() });
+            }
+            Err(error) => return Err(SpoolError::io("lock", &path, error)),
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest segments until `length` more bytes fit.
+    async fn make_room(&mut self, length: u64) -> Result<(), SpoolError> {
+        if self.active.is_none() {
+            let folder = &self.settings.folder;
+            let free = self.disk.free(folder).await;
+            let free = free.map_err(|error| SpoolError::io("ask the size of", folder, error))?;
+            let share = free.map_or(u64::MAX, |free| (free + self.bytes) / FREE_SHARE);
+            self.budget = self.settings.max_bytes.min(share);
+        }
+        while self.bytes + length > self.budget {
+            // What is handed out is about to be delivered: it is the next one's turn.
+            let oldest = self.segments.iter().find(|(first, s)| self.is_free(**first, s));
+            let Some((&first, _)) = oldest else {
+                return Err(SpoolError::Full { limit: self.budget });
+            };
+            self.lost.full += self.drop_segment(first).await?;
+            self.sync_folder().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a segment of which nothing is handed out. Returns how many events go with it. The
+    /// folder is not synced: what comes back after a power failure is only sent twice.
+    async fn drop_segment(&mut self, first: u64) -> Result<u64, SpoolError> {
+        let path = self.segment_path(first);
+        match self.disk.remove(&path).await {
+            // Whoever removed it did what was to be done.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SpoolError::io("remove", &path, error));
+            }
+            _ => {}
+        }
+        self.active.take_if(|active| active.first == first);
+        self.window.take_if(|window| window.segment == first);
+        let Some(segment) = self.segments.remove(&first) else { return Ok(0) };
+        self.bytes -= segment.bytes;
+        Ok(self.lose(first..segment.end))
+    }
+
+    pub(super) async fn sync_folder(&self) -> Result<(), SpoolError> {
+        let folder = &self.settings.folder;
+        let synced = self.disk.sync_folder(folder).await;
+        synced.map_err(|error| SpoolError::io("sync", folder, error))
+    }
+
+    async fn append(&mut self, record: Bytes, end: u64, now_ns: u64) -> Result<(), SpoolError> {
+        let active = match &mut self.active {
+            Some(active) => active,
+            None => {
+                let first = self.next;
+                let path = self.path(&segment::name(first, None));
+                let created = self.disk.create(&path).await;
+                let file = created.map_err(|error| SpoolError::io("create", &path, error))?;
+                self.active.insert(Active { first, file, named: false, dirty: false, busy: false })
+            }
+        };
+        let path = self.settings.folder.join(segment::name(active.first, None));
+        if !active.named {
+            let synced = self.disk.sync_folder(&self.settings.folder).await;
+            synced.map_err(|error| SpoolError::io("sync the folder of", &path, error))?;
+            active.named = true;
+        }
+        let bytes = if self.segments.contains_key(&active.first) {
+            record
+        } else {
+            let mut bytes = BytesMut::with_capacity(PREFIX + record.len());
+            bytes.extend_from_slice(&segment::prefix());
+            bytes.extend_from_slice(&record);
+            bytes.freeze()
+        };
+        let length = bytes.len() as u64;
+        let appended = self.disk.append(&mut active.file, bytes).await;
+        appended.map_err(|error| SpoolError::io("write to", &path, error))?;
+        (active.dirty, active.busy) = (true, true);
+        let empty = Segment { end, bytes: 0, newest_ns: now_ns, sealed: false };
+        let segment = self.segments.entry(active.first).or_insert(empty);
+        segment.end = end;
+        segment.bytes += length;
+        segment.newest_ns = now_ns;
+        self.bytes += length;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<(), SpoolError> {
+        if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
+            let synced = self.disk.sync(&mut active.file).await;
+            let path = || self.settings.folder.join(segment::name(active.first, None));
+            synced.map_err(|error| SpoolError::io("sync", &path(), error))?;
+            active.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Completes the segment that is written to.
+    async fn seal(&mut self) -> Result<(), SpoolError> {
+        self.sync().await?;
+        let Some(first) = self.active.as_ref().map(|active| active.first) else { return Ok(()) };
+        let from = self.segment_path(first);
+        let Some(segment) = self.segments.get_mut(&first) else { return Ok(()) };
+        let to = self.settings.folder.join(segment::name(first, Some(segment.end)));
+        let renamed = self.disk.rename(&from, &to).await;
+        renamed.map_err(|error| SpoolError::io("rename", &from, error))?;
+        segment.sealed = true;
+        self.active = None;
+        self.sync_folder().await
+    }
+
+    /// The first event that neither has an outcome nor is handed out.
+    fn first_unread(&self) -> u64 {
+        let mut at = self.read_at;
+        loop {
+            at = self.done.gap(at);
+            match self.out.get(&at) {
+                Some(&events) => at += u64::from(events),
+                None => return at,
+            }
+        }
+    }
+
+    /// The next record from `from` on in the segment `first`; `None` when there is none, or it is
+    /// damaged: what is missing is counted then.
+    async fn read(
+        &mut self,
+        first: u64,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<Record>, SpoolError> {
+        let path = self.segment_path(first);
+        let bytes = self.segments[&first].bytes;
+        let window = look_at(&self.disk, &path, &mut self.window, first, bytes).await?;
+        let mut walk = Walk::new(&window.bytes, window.at, window.sequence..end);
+        let Some(found) = walk.find(|found| found.header.sequence >= from) else {
+            window.at = walk.at();
+            self.damaged(&path, from..end);
+            return Ok(None);
+        };
+        let header = found.header;
+        if header.sequence > from {
+            // What comes behind the damage may have its outcome already: look again.
+            window.at = found.payload.start - HEADER;
+            window.sequence = header.sequence;
+            self.damaged(&path, from..header.sequence);
+            return Ok(None);
+        }
+        window.at = walk.at();
+        window.sequence = header.end();
+        let body = record::decode(&window.bytes[found.payload], header.events);
+        let Some(Body { oldest_ns, lines }) = body else {
+            self.damaged(&path, header.sequence..header.end());
+            return Ok(None);
+        };
+        let (sequence, events) = (header.sequence, header.events);
+        Ok(Some(Record { sequence, events, oldest_ns, lines }))
+    }
+
+    fn damaged(&mut self, path: &Path, range: Range<u64>) {
+        let events = self.lose(range);
+        if events > 0 {
+            tracing::error!(
+                destination = self.settings.destination,
+                events,
+                "{}: damaged; these events are skipped and counted as `crash`; look after the disk",
+                path.display()
+            );
+        }
+        self.lost.damaged += events;
+    }
+}
+
+/// Has the rest of a segment of `length` bytes in memory.
+async fn look_at<'a, D: Storage>(
+    disk: &D,
+    path: &Path,
+    window: &'a mut Option<Window>,
+    first: u64,
+    length: u64,
+) -> Result<&'a mut Window, SpoolError> {
+    let (base, at, sequence) = match &window {
+        Some(window) if window.segment == first => {
+            let end = window.base + window.bytes.len() as u64;
+            if end >= length.min(READ_MAX as u64) {
+                (None, window.at, window.sequence)
+            } else {
+                // It has grown since.
+                (Some(window.base + window.at as u64), 0, window.sequence)
+            }
+        }
+        _ => (Some(0), PREFIX, first),
+    };
+    if let Some(base) = base {
+        let bytes = match disk.read(path, base, READ_MAX).await {
+            // Somebody removed it: its events are missing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
+            read => read.map_err(|error| SpoolError::io("read", path, error))?,
+        };
+        *window = Some(Window { segment: first, base, bytes, at, sequence });
+    }
+    let missing = || SpoolError::io("read", path, io::ErrorKind::NotFound.into());
+    window.as_mut().ok_or_else(missing)
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,269 @@
+//! Rules of the spool, one by one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::faults::{FaultyDisk, at_once};
+use super::record::HEADER;
+use super::{Found, Lost, Settings, Spool, SpoolError, folder};
+
+pub(super) const FOLDER: &str = "/spool/influxdb-1";
+
+pub(super) fn settings(max_bytes: u64) -> Settings {
+    Settings {
+        folder: FOLDER.into(),
+        destination: "influxdb".into(),
+        max_bytes,
+        max_age: Duration::from_secs(1000),
+    }
+}
+
+pub(super) fn open(disk: &FaultyDisk, max_bytes: u64) -> (Spool<FaultyDisk>, Found) {
+    at_once(Spool::open(disk.clone(), settings(max_bytes))).unwrap()
+}
+
+/// Random letters: what repeats would hardly take room.
+pub(super) fn lines(id: u64, events: u32, length: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(id);
+    let mut line = |number| {
+        let text: String = (0..length).map(|_| random.alphanumeric()).collect();
+        format!("{id}-{number} {text}\n")
+    };
+    (0..events).map(&mut line).collect()
+}
+
+fn push(spool: &mut Spool<FaultyDisk>, id: u64, events: u32) -> u64 {
+    at_once(spool.push(lines(id, events, 100).as_bytes(), events, 1, 1)).unwrap()
+}
+
+fn read(spool: &mut Spool<FaultyDisk>) -> Option<(u64, String)> {
+    let record = at_once(spool.next(1)).unwrap()?;
+    Some((record.sequence, String::from_utf8(record.lines.to_vec()).unwrap()))
+}
+
+fn read_all(spool: &mut Spool<FaultyDisk>) -> Vec<u64> {
+    std::iter::from_fn(|| read(spool).map(|(sequence, _)| sequence)).collect()
+}
+
+fn segments(disk: &FaultyDisk) -> usize {
+    let is_segment = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "seg");
+    disk.paths().iter().filter(is_segment).count()
+}
+
+const MANY: u64 = 1 << 30;
+
+#[test]
+fn what_is_written_is_read_in_order_and_removed() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, found) = open(&disk, MANY);
+    assert_eq!(found, Found::default());
+    assert_eq!(disk.paths(), [] as [&Path; 0], "nothing is made before it is needed");
+    assert_eq!((push(&mut spool, 0, 3), push(&mut spool, 1, 2)), (0, 3));
+    assert_eq!((spool.events(), spool.unread_events()), (5, 5));
+    assert_eq!(read(&mut spool), Some((0, lines(0, 3, 100))));
+    assert_eq!((spool.events(), spool.unread_events()), (5, 2));
+    spool.unread(0);
+    assert_eq!(read_all(&mut spool), [0, 3]);
+    push(&mut spool, 2, 1);
+    assert_eq!(read(&mut spool), Some((5, lines(2, 1, 100))), "what came meanwhile");
+    for sequence in [3, 0, 5] {
+        spool.acknowledge(sequence);
+    }
+    assert_eq!(spool.events(), 0);
+    at_once(spool.tend(1)).unwrap();
+    assert_eq!(segments(&disk), 1, "it was just written to");
+    at_once(spool.tend(1)).unwrap();
+    assert_eq!((segments(&disk), spool.bytes()), (0, 0));
+    assert_eq!(spool.take_lost(), Lost::default());
+}
+
+#[test]
+fn a_clean_stop_sends_nothing_twice() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, MANY);
+    for id in 0..6 {
+        push(&mut spool, id, 2);
+    }
+    assert_eq!(read_all(&mut spool).len(), 6);
+    for sequence in [0, 2, 6] {
+        spool.acknowledge(sequence);
+    }
+    at_once(spool.close()).unwrap();
+    disk.crash();
+    let (mut spool, found) = open(&disk, MANY);
+    assert_eq!(found, Found { events: 6, torn: 0 });
+    assert_eq!(read_all(&mut spool), [4, 8, 10]);
+    // The notes are gone: from here on a crash sends what is in the segment again.
+    drop(spool);
+    disk.crash();
+    let (mut spool, found) = open(&disk, MANY);
+    assert_eq!((found.events, read_all(&mut spool).len()), (12, 6));
+    (0..12).step_by(2).for_each(|sequence| spool.acknowledge(sequence));
+    at_once(spool.close()).unwrap();
+    assert_eq!(segments(&disk), 0);
+}
+
+#[test]
+fn the_oldest_make_room_unless_they_are_being_sent() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, 40_000);
+    let (first, _) = {
+        push(&mut spool, 0, 10);
+        read(&mut spool).unwrap()
+    };
+    for id in 1..200 {
+        push(&mut spool, id, 10);
+    }
+    assert!(spool.bytes() <= 40_000, "{}", spool.bytes());
+    assert!(segments(&disk) >= 6, "{}", segments(&disk));
+    let lost = spool.take_lost();
+    assert_eq!(lost.full + spool.events(), 2000);
+    let rest = read_all(&mut spool);
+    assert_eq!(spool.unread_events(), 0);
+    assert!(rest.is_sorted() && rest[0] > first, "{rest:?}");
+    assert_eq!(rest.last(), Some(&1990));
+    // Everything is being sent now.
+    let full = at_once(spool.push(lines(200, 10, 1000).as_bytes(), 10, 1, 1));
+    assert!(matches!(full, Err(SpoolError::Full { limit: 40_000 })), "{full:?}");
+    for sequence in rest {
+        spool.acknowledge(sequence);
+    }
+    spool.acknowledge(first);
+    assert_eq!(spool.events(), 0);
+}
+
+#[test]
+fn a_tenth_of_the_free_disk() {
+    let disk = FaultyDisk::new(1);
+    disk.set_capacity(100_000);
+    let (mut spool, _) = open(&disk, MANY);
+    for id in 0..100 {
+        push(&mut spool, id, 10);
+    }
+    assert!(spool.bytes() <= 10_000, "{}", spool.bytes());
+    assert_eq!(spool.take_lost().full + spool.events(), 1000);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_is_there() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, MANY);
+    push(&mut spool, 0, 10);
+    disk.set_capacity(disk.length(&Path::new(FOLDER).join("0000000000000000.seg")) + 200);
+    let refused = at_once(spool.push(lines(1, 10, 100).as_bytes(), 10, 1, 1));
+    assert!(matches!(refused, Err(SpoolError::Io { .. })), "{refused:?}");
+    disk.set_capacity(1 << 20);
+    assert_eq!(push(&mut spool, 2, 10), 10, "in the place of the one that did not fit");
+    assert_eq!(read(&mut spool), Some((0, lines(0, 10, 100))));
+    assert_eq!(read(&mut spool), Some((10, lines(2, 10, 100))));
+    assert_eq!(spool.take_lost(), Lost::default());
+}
+
+#[test]
+fn what_is_too_old_goes() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, MANY);
+    let second = 1_000_000_000;
+    let push_at = |spool: &mut Spool<_>, at: u64| {
+        at_once(spool.push(b"a\nb\n", 2, at * second, at * second)).unwrap()
+    };
+    push_at(&mut spool, 10);
+    push_at(&mut spool, 500);
+    // Records that are read are looked at one by one,
+    let record = at_once(spool.next(1011 * second)).unwrap().unwrap();
+    assert_eq!((record.sequence, spool.take_lost()), (2, Lost { expired: 2, ..Lost::default() }));
+    spool.unread(2);
+    // and segments as a whole.
+    at_once(spool.tend(1499 * second)).unwrap();
+    assert_eq!(spool.events(), 2);
+    at_once(spool.tend(1501 * second)).unwrap();
+    assert_eq!((spool.events(), segments(&disk)), (0, 0));
+    assert_eq!(spool.take_lost(), Lost { expired: 2, ..Lost::default() });
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, MANY);
+    push(&mut spool, 0, 1);
+    let second = at_once(Spool::open(disk.clone(), settings(MANY)));
+    assert!(matches!(second, Err(SpoolError::Locked { .. })));
+    at_once(spool.close()).unwrap();
+    assert_eq!(open(&disk, MANY).1.events, 1);
+}
+
+/// Every byte at which the last record can be torn.
+#[test]
+fn torn_at_each_byte() {
+    let whole = {
+        let disk = FaultyDisk::new(1);
+        let (mut spool, _) = open(&disk, MANY);
+        push(&mut spool, 0, 2);
+        let before = spool.bytes();
+        push(&mut spool, 1, 3);
+        usize::try_from(spool.bytes() - before).unwrap()
+    };
+    for torn in 0..=whole {
+        let disk = FaultyDisk::new(torn as u64);
+        let (mut spool, _) = open(&disk, MANY);
+        push(&mut spool, 0, 2);
+        at_once(spool.tend(1)).unwrap();
+        push(&mut spool, 1, 3);
+        drop(spool);
+        disk.crash_torn(|_| torn);
+        let (mut spool, found) = open(&disk, MANY);
+        let expected = match torn {
+            _ if torn == whole => Found { events: 5, torn: 0 },
+            HEADER.. => Found { events: 2, torn: 3 },
+            _ => found, // Part of a header, or that and zeros.
+        };
+        assert_eq!(found, expected, "{torn} bytes");
+        assert_eq!(read(&mut spool), Some((0, lines(0, 2, 100))), "{torn} bytes");
+        let next = push(&mut spool, 2, 1);
+        assert_eq!(next, found.events);
+        assert_eq!(read_all(&mut spool).last(), Some(&next));
+        assert_eq!(spool.take_lost(), Lost::default());
+    }
+}
+
+/// A bit anywhere in a segment costs the events of its record and no others.
+#[test]
+fn each_bit_flipped() {
+    let sealed = Path::new(FOLDER).join("0000000000000000-0000000000000006.seg");
+    let prepare = || {
+        let disk = FaultyDisk::new(1);
+        let (mut spool, _) = open(&disk, MANY);
+        for (id, events) in [(0, 1), (1, 2), (2, 3)] {
+            at_once(spool.push(lines(id, events, 1).as_bytes(), events, 1, 1)).unwrap();
+        }
+        at_once(spool.close()).unwrap();
+        disk
+    };
+    for bit in 0..prepare().length(&sealed) * 8 {
+        let disk = prepare();
+        disk.flip(&sealed, bit);
+        let (mut spool, found) = open(&disk, MANY);
+        assert_eq!(found.events, 6);
+        let mut left: Vec<u64> = vec![0, 1, 3];
+        let read = read_all(&mut spool);
+        let lost = spool.take_lost();
+        let before = left.len();
+        left.retain(|sequence| read.contains(sequence));
+        assert_eq!(read, left, "bit {bit}");
+        assert!(before - read.len() <= 1, "bit {bit}");
+        let events: u64 = read.iter().map(|sequence| [1, 2, 0, 3][*sequence as usize]).sum();
+        assert_eq!(lost, Lost { damaged: 6 - events, ..Lost::default() }, "bit {bit}");
+    }
+}
+
+#[test]
+fn nothing_in_a_name_is_a_path() {
+    let dir = Path::new("/spool");
+    let path = folder(dir, "new_relic:../../etc/passwd\n", "https://a");
+    assert_eq!(path.parent(), Some(dir));
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("new_relic-") && name.len() == 26, "{name}");
+    let others = [("new_relic:b", "https://a"), ("new_relic:../../etc/passwd\n", "https://b")];
+    assert!(others.iter().all(|(name, identity)| folder(dir, name, identity) != path));
+    assert_ne!(folder(dir, "ab", "c"), folder(dir, "a", "bc"), "kept apart");
+}
