@@ -12,6 +12,7 @@
 //! events silently.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,7 @@ use crate::counters::writer::{DESTINATION, Sources, Writer};
 use crate::counters::{self, Tally};
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::clock::SystemClock;
-use crate::deliver::{Destination, Served};
+use crate::deliver::{Destination, Served, Spooling, spool};
 use crate::enrich::AppNames;
 use crate::event::Listener;
 use crate::observe::health::{Beat, Health};
@@ -59,6 +60,45 @@ pub struct Settings {
     pub counters: counters::Settings,
     /// Requests under way per destination, where order does not matter.
     pub in_flight: usize,
+    /// How batches are kept on disk that a destination does not take; `None` for not at all.
+    pub spool: Option<SpoolSettings>,
+}
+
+/// How batches are kept on disk.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Holds one folder for each destination.
+    pub dir: PathBuf,
+    /// Most bytes on disk, per destination.
+    pub max_bytes: u64,
+    /// How long events are kept.
+    pub max_age: Duration,
+    /// Time between two syncs.
+    pub sync_interval: Duration,
+    /// Old events go before new ones.
+    pub strict: bool,
+    /// Every batch is written before it is sent.
+    pub always: bool,
+}
+
+impl SpoolSettings {
+    /// The spool of this destination.
+    fn of(&self, destination: &dyn Destination) -> Option<Spooling<()>> {
+        let name = destination.name();
+        let identity = destination.identity()?;
+        Some(Spooling {
+            disk: (),
+            settings: spool::Settings {
+                folder: spool::folder(&self.dir, &name, &identity),
+                destination: name,
+                max_bytes: self.max_bytes,
+                max_age: self.max_age,
+            },
+            sync_interval: self.sync_interval,
+            strict: self.strict,
+            always: self.always,
+        })
+    }
 }
 
 /// A running engine.
@@ -172,6 +212,7 @@ impl Engine {
             latency: Arc::clone(&latency),
             uring: handle.backend() == BackendKind::IoUring,
             in_flight: settings.in_flight,
+            spool: settings.spool,
         };
         // Without destinations it would end at once, which counts as a failure.
         if !deliver.served.is_empty() || deliver.writer.is_some() {
@@ -308,6 +349,7 @@ struct Deliver {
     latency: Arc<Latency>,
     uring: bool,
     in_flight: usize,
+    spool: Option<SpoolSettings>,
 }
 
 impl Deliver {
@@ -331,7 +373,9 @@ impl Deliver {
             .served
             .into_iter()
             .map(|(destination, batches, ledger)| {
+                let spool = self.spool.as_ref().and_then(|spool| spool.of(&*destination));
                 destination.serve(Served {
+                    spool,
                     batches,
                     ledger,
                     given_up: self.given_up.clone(),

@@ -154,6 +154,10 @@ impl Destination for Nowhere {
         format!("{:?}", self.format)
     }
 
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     fn encoder(&self) -> Box<dyn Encode> {
         self.format.encoder()
     }
@@ -322,6 +326,7 @@ fn settings(
             .into(),
         counters: counters(server),
         in_flight: 1,
+        spool: None,
     }
 }
 

@@ -65,6 +65,10 @@ impl Destination for Nowhere {
         format!("{:?}", self.0)
     }
 
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     fn encoder(&self) -> Box<dyn Encode> {
         Box::new(Byte(self.0))
     }
@@ -111,6 +115,7 @@ fn settings(backend: BackendChoice, failure: Failure) -> Settings {
         destinations: vec![Box::new(Nowhere(Failure::None)), Box::new(Nowhere(failure))],
         counters: ringside::counters::Settings::default(),
         in_flight: 1,
+        spool: None,
     }
 }
 

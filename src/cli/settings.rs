@@ -17,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{EXIT_FAILED, EXIT_USAGE};
-use crate::config::{Config, LogLevel, Tag};
+use crate::config::{Config, LogLevel, SpoolMode, SpoolOrder, Tag};
 use crate::counters::uptime_metrics::UptimeMetrics;
 use crate::deliver::Destination;
 use crate::deliver::influxdb::{InfluxDestination, InfluxError};
@@ -134,6 +134,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
                 ..counters::of(config)?
             },
             in_flight: config.ringside.deliver.in_flight.into(),
+            spool: Some(spool(config)),
         },
         endpoints: endpoints::of(config),
         app_names,
@@ -142,6 +143,18 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
         spool_dir: PathBuf::from(&config.ringside.spool.dir),
         shutdown_timeout: config.ringside.shutdown_timeout.duration(),
     })
+}
+
+fn spool(config: &Config) -> engine::SpoolSettings {
+    let spool = &config.ringside.spool;
+    engine::SpoolSettings {
+        dir: PathBuf::from(&spool.dir),
+        max_bytes: spool.max_bytes.bytes(),
+        max_age: spool.max_age.duration(),
+        sync_interval: spool.sync_interval.duration(),
+        strict: spool.order == SpoolOrder::Strict,
+        always: spool.mode == SpoolMode::Always,
+    }
 }
 
 /// Sizes of the file are limited to what every supported platform can address.

@@ -42,7 +42,7 @@ section! {
         /// The page, statistics, metrics and health.
         console: Console = Console::default();
         /// Batches that a destination cannot take, on disk.
-        spool: Spool = Spool::default(), later;
+        spool: Spool = Spool::default();
         /// Events as lines of JSON.
         ndjson: Ndjson = off();
         /// Events as Parquet files.

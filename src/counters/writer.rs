@@ -84,6 +84,8 @@ impl Writer {
             latency: Arc::default(),
             uring,
             in_flight: 1,
+            // Counts of the past are worth little; events are what is kept.
+            spool: None,
         };
         let outlet = senders.pop().map(|sender| Outlet {
             version: sink.version,

@@ -20,13 +20,23 @@
 //! While all requests are under way, batches gather and then leave together in one request: a
 //! destination that answers slowly gets fewer and larger requests, and keeps up.
 //!
-//! What goes over a limit is dropped oldest first and counted as [`LossReason::Expired`].
+//! What goes over a limit is dropped oldest first and counted as `expired`.
+//!
+//! # Disk
+//!
+//! With a [`Spooling`], what a destination does not take goes to disk: after two seconds of failure, or
+//! when there is a record's worth of it, or when a slow destination has filled half of the memory.
+//! What lies there comes back beside what is new, one request of those under way, or all of them when
+//! nothing new waits. Where order matters, what is new goes behind it. At the end, what is still held
+//! is written.
 
 mod backoff;
 mod books;
 mod held;
+mod lane;
 #[cfg(test)]
 mod simulation;
+mod spooling;
 #[cfg(test)]
 mod tests;
 
@@ -41,11 +51,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::batch::{Batch, BatchReceiver, QUEUE_BATCHES};
-use super::{Clock, Outcome, Transport};
-use crate::observe::ledger::{DestinationLedger, LossReason};
+use super::{Clock, Outcome, Storage, Transport};
+use crate::observe::ledger::DestinationLedger;
 use backoff::Backoff;
 use books::Books;
-use held::{Held, Key};
+use held::{Held, Key, Source};
+use lane::Lane;
+pub use lane::Spooling;
 
 /// Encoded events held per destination: ten minutes of outage at 100 events/s of 1 KB, and small
 /// beside the buffer pool.
@@ -99,63 +111,60 @@ impl Default for Settings {
 /// What an attempt hands back: which part, in which epoch it began, and how it went.
 type Attempt<'a> = Pin<Box<dyn Future<Output = (Key, u64, Outcome)> + 'a>>;
 
-/// Serves one destination until all senders of its queue are gone and every event has an outcome,
-/// or until `deadline` is over: what is held or queued then is counted as [`LossReason::Shutdown`].
+/// What one destination's dispatch works with, besides its transport.
+#[derive(Debug)]
+pub struct Parts<'a, C, D> {
+    /// Where everything is counted.
+    pub ledger: Arc<DestinationLedger>,
+    /// The batches.
+    pub receiver: BatchReceiver,
+    /// Time.
+    pub clock: &'a C,
+    /// Limits.
+    pub settings: Settings,
+    /// Where batches go that the destination does not take; memory is all there is without it.
+    pub spooling: Option<Spooling<D>>,
+}
+
+/// Serves one destination until all senders of its queue are gone and every event has an outcome or
+/// is on disk, or until `deadline` is over: what is held or queued then and cannot be written to disk
+/// is counted as `shutdown`.
 ///
 /// `latency` is called for every acknowledgement with the nanoseconds from the receipt of the oldest
 /// event to now, and the number of events.
-pub async fn run<T: Transport, C: Clock>(
-    ledger: Arc<DestinationLedger>,
-    receiver: BatchReceiver,
+pub async fn run<T: Transport, C: Clock, D: Storage + Clone + 'static>(
+    parts: Parts<'_, C, D>,
     transport: T,
-    clock: C,
-    settings: Settings,
     deadline: impl Future<Output = ()>,
     latency: impl FnMut(u64, u64),
 ) {
-    let mut state = Dispatch {
-        receiver,
-        limit: if transport.unordered() { settings.in_flight.max(1) } else { 1 },
-        ordered: !transport.unordered(),
-        settings,
-        clock: &clock,
-        waiting: BTreeMap::new(),
-        under_way: BTreeMap::new(),
-        held_bytes: 0,
-        batches: 0,
-        cursor: None,
-        backoff: Backoff::new(settings.backoff_max, settings.seed),
-        not_before: Duration::ZERO,
-        epoch: 0,
-        books: Books::new(ledger),
-        latency,
-    };
+    let mut state = Dispatch::new(parts, transport.unordered(), latency);
     let mut attempts: Vec<Attempt<'_>> = Vec::with_capacity(state.limit);
     let mut deadline = pin!(deadline);
-    let mut open = true;
     loop {
         state.expire();
+        state.begin_operation();
         while let Some((key, body, events)) = state.next_attempt() {
             let (transport, epoch) = (&transport, state.epoch);
             attempts
                 .push(Box::pin(async move { (key, epoch, transport.send(body, events).await) }));
         }
         state.publish(transport.sent_bytes());
-        if !open && state.is_empty() {
-            return;
+        if !state.open && state.may_end() {
+            break;
         }
         let timer = state.timer();
         tokio::select! {
             biased;
             () = &mut deadline => break,
             (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
-            batch = state.receiver.recv(), if open => if let Some(batch) = batch {
+            report = operation_done(&mut state.lane) => state.settle_operation(report),
+            batch = state.receiver.recv(), if state.open => if let Some(batch) = batch {
                 state.admit(batch);
             } else {
-                open = false;
                 state.hurry();
             },
-            () = clock.sleep(timer.unwrap_or_default()), if timer.is_some() => {}
+            () = state.clock.sleep(timer.unwrap_or_default()), if timer.is_some() => {}
         }
         // Attempts come first above; this keeps a fast destination from starving the queue.
         for _ in 0..QUEUE_BATCHES {
@@ -164,8 +173,16 @@ pub async fn run<T: Transport, C: Clock>(
         }
     }
     drop(attempts);
-    state.abandon().await;
+    state.save().await;
     state.publish(transport.sent_bytes());
+}
+
+/// Waits for the disk; for ever when nothing is asked of it.
+async fn operation_done<D: Storage + Clone + 'static>(lane: &mut Option<Lane<D>>) -> lane::Report {
+    match lane {
+        Some(lane) => lane.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for whichever attempt is done first; for ever when there is none.
@@ -190,7 +207,9 @@ struct UnderWay {
     parts: Vec<(Key, Held)>,
 }
 
-struct Dispatch<'a, C, L> {
+struct Dispatch<'a, C, L, D: Storage> {
+    /// Whether batches still come.
+    open: bool,
     receiver: BatchReceiver,
     limit: usize,
     ordered: bool,
@@ -200,10 +219,15 @@ struct Dispatch<'a, C, L> {
     under_way: BTreeMap<Key, UnderWay>,
     held_bytes: usize,
     batches: u64,
-    /// The part that was sent last. Unordered parts take turns from here, so that one on which the
-    /// destination chokes does not stand in the way of the others.
-    cursor: Option<Key>,
+    /// Per source, the part that was sent last. Unordered parts take turns from here, so that one on
+    /// which the destination chokes does not stand in the way of the others.
+    cursors: [Option<Key>; 2],
+    /// Whether the last part that was sent came from the spool.
+    stored_last: bool,
+    lane: Option<Lane<D>>,
     backoff: Backoff,
+    /// When it failed first of all the times since it worked.
+    failing_since: Option<Duration>,
     not_before: Duration,
     /// Counts failures. An attempt that began before the last failure says nothing new about the
     /// destination: four requests that fail together are one failure.
@@ -212,7 +236,32 @@ struct Dispatch<'a, C, L> {
     latency: L,
 }
 
-impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
+impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a, C, L, D> {
+    fn new(parts: Parts<'a, C, D>, unordered: bool, latency: L) -> Self {
+        let Parts { ledger, receiver, clock, settings, spooling } = parts;
+        Self {
+            open: true,
+            receiver,
+            limit: if unordered { settings.in_flight.max(1) } else { 1 },
+            ordered: !unordered,
+            settings,
+            clock,
+            waiting: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            held_bytes: 0,
+            batches: 0,
+            cursors: [None; 2],
+            stored_last: false,
+            lane: spooling.map(|plan| Lane::new(plan, settings.seed)),
+            backoff: Backoff::new(settings.backoff_max, settings.seed),
+            failing_since: None,
+            not_before: Duration::ZERO,
+            epoch: 0,
+            books: Books::new(ledger),
+            latency,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_empty()
     }
@@ -233,23 +282,25 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             "one line per event"
         );
         self.books.took(events);
-        while self.held_bytes + bytes.len() > self.settings.held_bytes_max
-            && let Some((_, oldest)) = self.waiting.pop_first()
-        {
-            self.books.expired(oldest.events);
-            self.release(oldest);
-        }
+        while self.held_bytes + bytes.len() > self.settings.held_bytes_max && self.evict() {}
         self.held_bytes += bytes.len();
         let now = self.clock.now();
-        let mut held =
-            Held { bytes, events, oldest_ns, taken_at: now, pooled: Some(shard), tried: false };
+        let mut held = Held {
+            bytes,
+            events,
+            oldest_ns,
+            taken_at: now,
+            pooled: Some(shard),
+            tried: false,
+            record: None,
+        };
         let starts_at_once = self.waiting.is_empty()
             && self.under_way.len() < self.slots()
             && now >= self.not_before;
         if !starts_at_once {
             held = self.compact(held);
         }
-        self.waiting.insert((self.batches, 0), held);
+        self.waiting.insert((Source::Queue, self.batches, 0), held);
         self.batches += 1;
     }
 
@@ -258,18 +309,9 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         if self.under_way.len() >= self.slots() || self.clock.now() < self.not_before {
             return None;
         }
-        let after = match self.cursor {
-            Some(cursor) if !self.ordered => Excluded(cursor),
-            _ => Unbounded,
-        };
-        let key = self
-            .waiting
-            .range((after, Unbounded))
-            .next()
-            .or_else(|| self.waiting.first_key_value())
-            .map(|(key, _)| *key)?;
+        let key = self.pick()?;
         let first = self.waiting.remove(&key)?;
-        self.cursor = Some(key);
+        self.cursors[key.0 as usize] = Some(key);
         if first.tried {
             self.books.retried();
         }
@@ -283,8 +325,9 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     fn merge(&mut self, key: Key, first: Held) -> UnderWay {
         let mut length = first.bytes.len();
         let mut parts = Vec::new();
-        if !first.tried && !self.backoff.failing() {
+        if key.0 == Source::Queue && !first.tried && !self.backoff.failing() {
             while let Some((&next, part)) = self.waiting.range((Excluded(key), Unbounded)).next()
+                && next.0 == Source::Queue
                 && !part.tried
                 && length + part.bytes.len() <= self.settings.request_bytes_max
                 && let Some(part) = self.waiting.remove(&next)
@@ -294,7 +337,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             }
         }
         let Some((last, _)) = parts.last() else { return UnderWay { sent: first, parts } };
-        self.cursor = Some(*last);
+        self.cursors[last.0 as usize] = Some(*last);
         parts.insert(0, (key, first));
         UnderWay { sent: Held::merged(&parts, length), parts }
     }
@@ -312,7 +355,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             Outcome::Partial { refused, reason } => {
                 let held = self.answered(request, epoch);
                 let refused = refused.min(held.events);
-                self.books.refused(self.clock.now(), refused, &[], &reason);
+                self.books.refused(self.clock.now(), &held, refused, &[], &reason);
                 self.deliver(held, refused);
             }
             Outcome::RefusedLines { lines, reason } => {
@@ -344,6 +387,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     fn answered(&mut self, request: UnderWay, epoch: u64) -> Held {
         if epoch == self.epoch {
             self.backoff.reset();
+            self.failing_since = None;
             self.books.works();
         }
         for (_, part) in request.parts {
@@ -356,7 +400,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     fn deliver(&mut self, held: Held, refused: u32) {
         let delivered = held.events - refused;
         if delivered > 0 {
-            self.books.delivered(delivered);
+            self.books.delivered(&held, delivered);
             let age_ns = self.clock.wall_ns().saturating_sub(held.oldest_ns);
             (self.latency)(age_ns, u64::from(delivered));
         }
@@ -374,7 +418,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         };
         let rest = held.without(&lines);
         let refused = held.events - rest.as_ref().map_or(0, |rest| rest.events);
-        self.books.refused(self.clock.now(), refused, held.line(*first), reason);
+        self.books.refused(self.clock.now(), &held, refused, held.line(*first), reason);
         self.replace(key, held, rest);
     }
 
@@ -382,18 +426,21 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     fn bisect(&mut self, key: Key, held: Held, reason: &str) {
         let halves = held.halves();
         if halves.is_none() {
-            self.books.refused(self.clock.now(), held.events, held.line(0), reason);
+            self.books.refused(self.clock.now(), &held, held.events, held.line(0), reason);
         }
         self.replace(key, held, halves.into_iter().flatten());
     }
 
     /// Puts parts of a part in its place.
-    fn replace(&mut self, (batch, start): Key, held: Held, parts: impl IntoIterator<Item = Held>) {
-        let mut at = start;
+    fn replace(&mut self, key: Key, held: Held, parts: impl IntoIterator<Item = Held>) {
+        let (source, batch, mut at) = key;
         for part in parts {
             self.held_bytes += part.bytes.len();
             let events = part.events;
-            self.waiting.insert((batch, at), part);
+            if let (Some(record), Some(lane)) = (part.record, &mut self.lane) {
+                lane.cut(record, 1);
+            }
+            self.waiting.insert((source, batch, at), part);
             at += events;
         }
         self.release(held);
@@ -403,6 +450,7 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     fn retry(&mut self, key: Key, request: UnderWay, epoch: u64, asked: Option<Duration>) {
         if epoch == self.epoch {
             self.epoch += 1;
+            self.failing_since.get_or_insert(self.clock.now());
             self.not_before = self.clock.now() + self.backoff.wait(asked);
         }
         let UnderWay { sent, mut parts } = request;
@@ -430,6 +478,9 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
     /// The part has its outcome.
     fn release(&mut self, held: Held) {
         self.held_bytes -= held.bytes.len();
+        if let (Some(record), Some(lane)) = (held.record, &mut self.lane) {
+            lane.finish_part(record);
+        }
         self.recycle(held);
     }
 
@@ -445,44 +496,27 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
             && now >= oldest.get().taken_at + self.settings.age_max
         {
             let held = oldest.remove();
-            self.books.expired(held.events);
+            self.books.expired(&held);
             self.release(held);
         }
     }
 
     /// How long nothing is to do unless a batch or an answer comes. `None`: until then.
     fn timer(&self) -> Option<Duration> {
-        let oldest = self.waiting.first_key_value()?.1;
-        let expiry = oldest.taken_at + self.settings.age_max;
         let now = self.clock.now();
-        let wake = if now < self.not_before && self.under_way.len() < self.slots() {
-            expiry.min(self.not_before)
-        } else {
-            expiry
-        };
+        let oldest = self.waiting.first_key_value();
+        let expiry = oldest.map(|(_, oldest)| oldest.taken_at + self.settings.age_max);
+        let free = now < self.not_before && self.under_way.len() < self.slots();
+        let retry = oldest.map(|_| self.not_before).filter(|_| free);
+        let wake = [expiry, retry, self.disk_timer(now)].into_iter().flatten().min()?;
         Some(wake.saturating_sub(now))
     }
 
     /// All senders are gone: what is held has until the deadline.
     fn hurry(&mut self) {
+        self.open = false;
         self.backoff.hurry();
         self.not_before = self.clock.now();
-    }
-
-    /// The deadline has passed. A request under way may still arrive; its events count as lost, since
-    /// nobody is there to hear so.
-    async fn abandon(&mut self) {
-        // Closed first: a batch that is sent meanwhile stays with its shard, and is counted there.
-        self.receiver.close();
-        while let Some(batch) = self.receiver.recv().await {
-            self.admit(batch);
-        }
-        let waiting = std::mem::take(&mut self.waiting).into_values();
-        let under_way = std::mem::take(&mut self.under_way).into_values().map(|it| it.sent);
-        for held in waiting.chain(under_way) {
-            self.books.lost(LossReason::Shutdown, held.events);
-        }
-        self.held_bytes = 0;
     }
 
     fn publish(&mut self, sent_bytes: u64) {
@@ -490,7 +524,9 @@ impl<C: Clock, L: FnMut(u64, u64)> Dispatch<'_, C, L> {
         // the shards differ by.
         let first = self.waiting.values().next();
         let under_way = self.under_way.values().map(|request| &request.sent);
-        let oldest_ns = first.into_iter().chain(under_way).map(|held| held.oldest_ns);
+        let writing = self.lane.iter().flat_map(|lane| lane.writing.iter().map(|(_, held)| held));
+        let oldest_ns =
+            first.into_iter().chain(under_way).chain(writing).map(|held| held.oldest_ns);
         self.books.publish(oldest_ns.min(), sent_bytes);
     }
 }

@@ -37,11 +37,16 @@ use crate::observe::histogram::Latency;
 use crate::observe::ledger::DestinationLedger;
 use batch::BatchReceiver;
 pub use batch::{Batch, Buffer};
+pub use dispatch::Spooling;
 
 /// Where events can go: one encoder per shard, and a future that delivers the batches.
 pub trait Destination: fmt::Debug + Send {
     /// Name in the ledger: `influxdb`, `ndjson`, …
     fn name(&self) -> String;
+
+    /// Everything that decides where events go, in any form: events that wait on disk are sent only
+    /// where this is the same. `None` for a destination that has no spool.
+    fn identity(&self) -> Option<String>;
 
     /// A new encoder, for one shard.
     fn encoder(&self) -> Box<dyn Encode>;
@@ -65,6 +70,8 @@ pub struct Served {
     pub uring: bool,
     /// Requests under way at once, where order does not matter.
     pub in_flight: usize,
+    /// Where batches wait that the destination does not take; memory is all there is without it.
+    pub spool: Option<Spooling<()>>,
 }
 
 impl Served {
@@ -75,16 +82,31 @@ impl Served {
 
     /// [`Served::run`] with requests of at most `request_bytes_max`, where batches are merged.
     pub async fn run_up_to<T: Transport>(self, request_bytes_max: usize, transport: T) {
-        let Self { batches, ledger, mut given_up, latency, in_flight, .. } = self;
+        #[cfg(target_os = "linux")]
+        if self.uring {
+            return self.run_on(disk::UringDisk, request_bytes_max, transport).await;
+        }
+        self.run_on(disk::PlainDisk, request_bytes_max, transport).await;
+    }
+
+    async fn run_on<T: Transport, D: Storage + Clone + 'static>(
+        self,
+        disk: D,
+        request_bytes_max: usize,
+        transport: T,
+    ) {
+        let Self { batches, ledger, mut given_up, latency, in_flight, spool, .. } = self;
         let settings =
             dispatch::Settings { in_flight, request_bytes_max, ..dispatch::Settings::default() };
         let deadline = async move {
             // An error means that the engine is gone, and with it the time to shut down.
             let _ = given_up.wait_for(|given_up| *given_up).await;
         };
-        let clock = clock::SystemClock::new();
+        let clock = &clock::SystemClock::new();
         let record = |nanoseconds, events| latency.delivered.record(nanoseconds, events);
-        dispatch::run(ledger, batches, transport, clock, settings, deadline, record).await;
+        let spooling = spool.map(|spool| spool.on(disk));
+        let parts = dispatch::Parts { ledger, receiver: batches, clock, settings, spooling };
+        dispatch::run(parts, transport, deadline, record).await;
     }
 }
 

@@ -208,16 +208,20 @@ impl AssignCounts {
 
 counters! {
     /// What the delivering side counts for one destination:
-    /// `taken = delivered + held + spooled + Σ lost`.
-    DeliverCounts [8 + LossReason::COUNT] {
+    /// `taken + found = delivered + held + spooled + Σ lost`.
+    DeliverCounts [10 + LossReason::COUNT] {
         /// Events in batches taken from the destination's queue.
         taken: u64,
+        /// Events that an earlier run had left in the spool.
+        found: u64,
         /// Events acknowledged by the destination.
         delivered: u64,
-        /// Events held in memory (a level, not a counter).
+        /// Events held in memory only (a level, not a counter).
         held: u64,
-        /// Events on disk (a level, not a counter).
+        /// Events on disk, whether they are being sent or not (a level, not a counter).
         spooled: u64,
+        /// Bytes on disk (a level, not a counter).
+        spool_bytes: u64,
         /// Batches acknowledged.
         batches: u64,
         /// Sends tried again.
@@ -235,7 +239,7 @@ impl DeliverCounts {
     /// Whether the block's equation holds.
     #[must_use]
     pub fn balanced(&self) -> bool {
-        self.taken == self.delivered + self.held + self.spooled + self.lost.sum()
+        self.taken + self.found == self.delivered + self.held + self.spooled + self.lost.sum()
     }
 }
 
@@ -458,7 +462,7 @@ impl ListenerSnapshot {
 pub struct DestinationSnapshot {
     /// Its name.
     pub name: String,
-    /// Events encoded for it.
+    /// Events encoded for it, and those that an earlier run had left in the spool.
     pub assigned: u64,
     /// Events on their way in memory: open batches, queue, requests.
     pub in_flight: u64,
@@ -484,7 +488,7 @@ impl DestinationSnapshot {
         dropped.add(LossReason::Crash, crashed);
         Self {
             name: destination.name.clone(),
-            assigned: assign.assigned + crashed,
+            assigned: assign.assigned + counts.found + crashed,
             // What the shards hold open, what waits in the queue, and what is held for sending.
             in_flight: assign.open + (assign.sent - counts.taken) + counts.held,
             dropped,

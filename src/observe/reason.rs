@@ -97,7 +97,7 @@ reasons! {
         SpoolFull = "spool_full",
         /// Neither delivered nor spooled when `shutdownTimeout` had passed.
         Shutdown = "shutdown",
-        /// In memory when the run before this one ended without a clean stop.
+        /// Lost by an unclean end: in memory then, or damaged on disk.
         Crash = "crash",
     }
 }

@@ -250,8 +250,7 @@ impl DestinationStats {
             batches: counts.batches,
             retries: counts.retries,
             sent_bytes: counts.bytes,
-            // Nothing is written to disk yet.
-            spool_bytes: 0,
+            spool_bytes: counts.spool_bytes,
             oldest_s: seconds(oldest),
             last_error: snapshot.last_error,
         }

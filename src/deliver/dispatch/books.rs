@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::held::Held;
+use crate::deliver::spool::{Lost, SpoolError};
 use crate::observe::failures::Failure;
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
 use crate::observe::logging::{RateLimited, preview};
@@ -18,6 +20,7 @@ pub(super) struct Books {
     /// Why it does not work at the moment.
     trouble: Option<String>,
     refusals: RateLimited,
+    spool_errors: RateLimited,
     refused_unlogged: u64,
 }
 
@@ -28,6 +31,7 @@ impl Books {
             counts: DeliverCounts::default(),
             trouble: None,
             refusals: RateLimited::new(),
+            spool_errors: RateLimited::new(),
             refused_unlogged: 0,
         }
     }
@@ -37,15 +41,47 @@ impl Books {
         self.counts.held += u64::from(events);
     }
 
-    pub fn delivered(&mut self, events: u32) {
+    /// Events that lay on disk when this began; `torn` of them cannot be read.
+    pub fn found(&mut self, events: u64, torn: u64) {
+        self.counts.found += events + torn;
+        self.counts.spooled += events;
+        self.counts.lost.add(LossReason::Crash, torn);
+    }
+
+    /// Events went from memory to disk.
+    pub fn spooled(&mut self, events: u32) {
         self.counts.held -= u64::from(events);
+        self.counts.spooled += u64::from(events);
+    }
+
+    /// Events will not be read back.
+    pub fn lost_on_disk(&mut self, lost: Lost) {
+        self.counts.spooled -= lost.sum();
+        self.counts.lost.add(LossReason::SpoolFull, lost.full);
+        self.counts.lost.add(LossReason::Expired, lost.expired);
+        self.counts.lost.add(LossReason::Crash, lost.damaged);
+    }
+
+    pub fn spool_bytes(&mut self, bytes: u64) {
+        self.counts.spool_bytes = bytes;
+    }
+
+    /// `events` of a part have an outcome.
+    fn take_off(&mut self, part: &Held, events: u32) {
+        let level = if part.on_disk() { &mut self.counts.spooled } else { &mut self.counts.held };
+        *level -= u64::from(events);
+    }
+
+    pub fn delivered(&mut self, part: &Held, events: u32) {
+        self.take_off(part, events);
         self.counts.delivered += u64::from(events);
         self.counts.batches += 1;
     }
 
-    pub fn lost(&mut self, reason: LossReason, events: u32) {
-        self.counts.held -= u64::from(events);
-        self.counts.lost.add(reason, u64::from(events));
+    /// The whole part is lost.
+    pub fn lost(&mut self, reason: LossReason, part: &Held) {
+        self.take_off(part, part.events);
+        self.counts.lost.add(reason, u64::from(part.events));
     }
 
     pub fn retried(&mut self) {
@@ -55,13 +91,14 @@ impl Books {
     pub fn publish(&mut self, oldest_ns: Option<u64>, bytes: u64) {
         self.counts.oldest_ns = oldest_ns.unwrap_or(0);
         self.counts.bytes = bytes;
-        debug_assert_eq!(self.counts.held == 0, oldest_ns.is_none(), "held events have an oldest");
+        debug_assert!(self.counts.held == 0 || oldest_ns.is_some(), "held events have an oldest");
         self.ledger.delivered.publish(&self.counts);
     }
 
     /// Counts refused events and logs the first, and then one a minute at most.
-    pub fn refused(&mut self, now: Duration, events: u32, line: &[u8], reason: &str) {
-        self.lost(LossReason::Refused, events);
+    pub fn refused(&mut self, now: Duration, part: &Held, events: u32, line: &[u8], reason: &str) {
+        self.take_off(part, events);
+        self.counts.lost.add(LossReason::Refused, u64::from(events));
         self.ledger.failures.add(Failure::of(reason), events.into());
         self.refused_unlogged += u64::from(events);
         if self.refusals.allow(now).is_none() {
@@ -83,8 +120,8 @@ impl Books {
             tracing::error!(
                 destination = self.ledger.name,
                 reason = %reason.escape_debug(),
-                "the destination does not accept this configuration; events are kept while memory \
-                 lasts; correct it there or in the configuration file"
+                "the destination does not accept this configuration; events are kept; \
+                 correct it there or in the configuration file"
             );
         }
     }
@@ -96,7 +133,7 @@ impl Books {
             tracing::warn!(
                 destination = self.ledger.name,
                 reason = %reason.escape_debug(),
-                "the destination is not available; events are kept while memory lasts"
+                "the destination is not available; events are kept"
             );
         }
     }
@@ -118,8 +155,19 @@ impl Books {
         }
     }
 
-    /// Notes that events were pushed out or grew too old.
-    pub fn expired(&mut self, events: u32) {
-        self.lost(LossReason::Expired, events);
+    /// A part was pushed out of memory, or grew too old in it.
+    pub fn expired(&mut self, part: &Held) {
+        self.lost(LossReason::Expired, part);
+    }
+
+    /// Notes that the spool cannot be used; an error in the log once a minute at most.
+    pub fn spool_trouble(&mut self, now: Duration, error: &SpoolError) {
+        if let Some(suppressed) = self.spool_errors.allow(now) {
+            tracing::error!(
+                destination = self.ledger.name,
+                suppressed,
+                "the spool: {error}; what cannot be written is kept while memory lasts"
+            );
+        }
     }
 }

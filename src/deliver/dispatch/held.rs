@@ -4,8 +4,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-/// Place in the order of sending: number of the batch, and where in it the part began.
-pub(super) type Key = (u64, u32);
+/// Where a part comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// The queue; it is in memory only.
+    Queue,
+    /// The spool; it is on disk too.
+    Spool,
+}
+
+/// Place in the order of sending: number of the batch, or sequence in the spool, and where in it the
+/// part began.
+pub(super) type Key = (Source, u64, u32);
 
 /// A batch, or a part of one. One line is one event.
 #[derive(Debug)]
@@ -20,9 +30,16 @@ pub(super) struct Held {
     pub pooled: Option<usize>,
     /// Whether it was sent before.
     pub tried: bool,
+    /// The record of the spool that holds it.
+    pub record: Option<u64>,
 }
 
 impl Held {
+    /// Whether it survives the end of the process.
+    pub fn on_disk(&self) -> bool {
+        self.record.is_some()
+    }
+
     fn part(&self, bytes: Bytes, events: u32) -> Self {
         Self { bytes, events, pooled: None, ..*self }
     }
@@ -41,6 +58,7 @@ impl Held {
             taken_at: parts().map(|part| part.taken_at).min().unwrap_or_default(),
             pooled: None,
             tried: false,
+            record: None,
         }
     }
 
@@ -103,6 +121,7 @@ mod tests {
             taken_at: Duration::ZERO,
             pooled: Some(0),
             tried: true,
+            record: None,
         }
     }
 
@@ -125,7 +144,10 @@ mod tests {
 
     #[test]
     fn merged_and_cut_again() {
-        let parts = [((0, 0), held("a\nbb\n", 2)), ((1, 0), held("c\nd\n", 2))];
+        let parts = [
+            ((Source::Queue, 0, 0), held("a\nbb\n", 2)),
+            ((Source::Queue, 1, 0), held("c\nd\n", 2)),
+        ];
         let merged = Held::merged(&parts, 9);
         assert_eq!(shown(&merged), ("a\nbb\nc\nd\n", 4));
         assert_eq!(merged.halves().unwrap().each_ref().map(shown), [("a\nbb\n", 2), ("c\nd\n", 2)]);

@@ -1,5 +1,7 @@
 //! Dispatch against simulated destinations. Every publication of the ledger asserts its equation.
 
+mod spool;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::future::pending;
@@ -7,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::simulation::{Answer, Scripted, Seen, SimulatedClock, drive};
-use super::{Settings, run};
+use super::{Parts, Settings, Spooling, run};
 use crate::deliver::batch::{Batch, Buffer, queue};
 use crate::deliver::line::Line;
+use crate::deliver::spool::faults::FaultyDisk;
 use crate::deliver::{Clock, Outcome};
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
 
@@ -36,6 +39,8 @@ struct Ended {
     under_way_max: usize,
     latencies: Vec<(u64, u64)>,
     last_errors: Vec<Option<String>>,
+    /// The ledger at those moments.
+    looks: Vec<DeliverCounts>,
 }
 
 impl Ended {
@@ -48,15 +53,16 @@ struct World {
     settings: Settings,
     unordered: bool,
     deadline: Option<Duration>,
-    /// When to look at `last_error`.
+    /// When to look at the ledger.
     looks: Vec<Duration>,
+    spool: Option<Spooling<FaultyDisk>>,
 }
 
 impl Default for World {
     fn default() -> Self {
         // Nothing is merged, so that a request is a batch.
         let settings = Settings { seed: 1, request_bytes_max: 0, ..Settings::default() };
-        Self { settings, unordered: true, deadline: None, looks: Vec::new() }
+        Self { settings, unordered: true, deadline: None, looks: Vec::new(), spool: None }
     }
 }
 
@@ -94,25 +100,30 @@ impl World {
             }
         };
         let dispatch = run(
-            Arc::clone(&ledger),
-            receiver,
+            Parts {
+                ledger: Arc::clone(&ledger),
+                receiver,
+                clock: &clock,
+                settings: self.settings,
+                spooling: self.spool.clone(),
+            },
             transport,
-            clock.clone(),
-            self.settings,
             deadline,
             |age, events| latencies.borrow_mut().push((age, events)),
         );
         let looks = look(&ledger, &clock, &self.looks);
-        let ((), (), last_errors) =
+        let ((), (), looks) =
             drive(&clock, async { tokio::join!(biased; feeder, dispatch, looks) });
         let counts = ledger.delivered.read();
         assert!(counts.balanced());
-        assert_eq!(counts.held, 0, "every event has an outcome");
+        assert_eq!(counts.held, 0, "every event has an outcome, or is on disk");
         assert_eq!(counts.oldest_ns, 0);
         assert_eq!(counts.taken, feed.sizes.iter().map(|&events| u64::from(events)).sum::<u64>());
         let (seen, stored) = (seen.borrow().clone(), stored.borrow().clone());
         let latencies = latencies.into_inner();
-        Ended { counts, seen, stored, under_way_max: under_way.get().1, latencies, last_errors }
+        let (last_errors, looks) = looks.into_iter().unzip();
+        let under_way_max = under_way.get().1;
+        Ended { counts, seen, stored, under_way_max, latencies, last_errors, looks }
     }
 }
 
@@ -120,11 +131,11 @@ async fn look(
     ledger: &DestinationLedger,
     clock: &SimulatedClock,
     looks: &[Duration],
-) -> Vec<Option<String>> {
+) -> Vec<(Option<String>, DeliverCounts)> {
     let mut found = Vec::new();
     for at in looks {
         clock.sleep(at.saturating_sub(clock.now())).await;
-        found.push(ledger.last_error.get());
+        found.push((ledger.last_error.get(), ledger.delivered.read()));
     }
     found
 }

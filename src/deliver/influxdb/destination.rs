@@ -11,6 +11,7 @@ use crate::deliver::{Destination, Encode, Served};
 #[derive(Debug)]
 pub struct InfluxDestination {
     series: EncoderSettings,
+    identity: String,
     transport: InfluxTransport,
 }
 
@@ -24,13 +25,18 @@ impl InfluxDestination {
                 name.escape_debug()
             );
         }
-        Ok(Self { series, transport: InfluxTransport::new(server)? })
+        let identity = server.identity();
+        Ok(Self { series, identity, transport: InfluxTransport::new(server)? })
     }
 }
 
 impl Destination for InfluxDestination {
     fn name(&self) -> String {
         "influxdb".into()
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.identity.clone())
     }
 
     fn encoder(&self) -> Box<dyn Encode> {

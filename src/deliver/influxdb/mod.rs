@@ -50,6 +50,19 @@ pub struct InfluxSettings {
     pub gzip: Gzip,
 }
 
+impl InfluxSettings {
+    /// What decides where points go; credentials, timeouts and the like do not.
+    pub(crate) fn identity(&self) -> String {
+        let place = match &self.target {
+            Target::V1 { database, .. } => ("v1", database.as_str(), ""),
+            Target::V2 { organisation, bucket, .. } => ("v2", organisation.as_str(), &**bucket),
+            Target::V3 { database, .. } => ("v3", database.as_str(), ""),
+        };
+        // As shown for debugging, texts are quoted: none can run into the next.
+        format!("{:?}", (&self.host, self.port, place))
+    }
+}
+
 /// Timeout of a request that Butler SOS's InfluxDB 3 client has by default (`writeTimeout`).
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 

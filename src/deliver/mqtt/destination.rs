@@ -12,6 +12,7 @@ use crate::deliver::{Destination, Encode, Served};
 /// One MQTT broker.
 pub struct MqttDestination {
     messages: EncoderSettings,
+    identity: String,
     connection: Connection,
 }
 
@@ -19,7 +20,8 @@ impl MqttDestination {
     /// A destination that publishes `messages` at a broker. Reads certificates; connects to nothing
     /// yet.
     pub fn new(messages: EncoderSettings, broker: &MqttSettings) -> Result<Self, MqttError> {
-        Ok(Self { messages, connection: Connection::new(broker)? })
+        let connection = Connection::new(broker)?;
+        Ok(Self { messages, identity: broker.identity(), connection })
     }
 }
 
@@ -33,6 +35,10 @@ impl fmt::Debug for MqttDestination {
 impl Destination for MqttDestination {
     fn name(&self) -> String {
         "mqtt".into()
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.identity.clone())
     }
 
     fn encoder(&self) -> Box<dyn Encode> {

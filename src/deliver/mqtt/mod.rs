@@ -50,6 +50,13 @@ pub struct MqttSettings {
     pub last_will: Option<LastWill>,
 }
 
+impl MqttSettings {
+    /// What decides where messages go. Topics are not part of it: a message carries its own.
+    pub(crate) fn identity(&self) -> String {
+        format!("{:?}", (&self.host, self.port))
+    }
+}
+
 /// Quality of service: how hard a message is tried to be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Qos {

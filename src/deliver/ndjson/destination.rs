@@ -24,6 +24,11 @@ impl Destination for NdjsonDestination {
         "ndjson".into()
     }
 
+    fn identity(&self) -> Option<String> {
+        // It is a file itself: on a disk that does not take it, a spool would do no better.
+        None
+    }
+
     fn encoder(&self) -> Box<dyn Encode> {
         Box::new(Encoder::new(self.kinds))
     }

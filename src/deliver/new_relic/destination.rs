@@ -13,6 +13,7 @@ use crate::deliver::{Destination, Encode, Served};
 #[derive(Debug)]
 pub struct NewRelicDestination {
     account: String,
+    identity: String,
     events: EncoderSettings,
     transport: NewRelicTransport,
 }
@@ -21,13 +22,18 @@ impl NewRelicDestination {
     /// A destination that sends `events` to `account`. Connects to nothing yet.
     pub fn new(events: EncoderSettings, account: &Account) -> Result<Self, NewRelicError> {
         let transport = NewRelicTransport::new(account)?;
-        Ok(Self { account: account.name.clone(), events, transport })
+        let identity = account.identity();
+        Ok(Self { account: account.name.clone(), identity, events, transport })
     }
 }
 
 impl Destination for NewRelicDestination {
     fn name(&self) -> String {
         format!("new_relic:{}", self.account)
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.identity.clone())
     }
 
     fn encoder(&self) -> Box<dyn Encode> {

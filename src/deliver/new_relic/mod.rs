@@ -41,6 +41,13 @@ pub struct Account {
     pub headers: Vec<(String, Secret)>,
 }
 
+impl Account {
+    /// What decides where events go. A key may be replaced by another of the same account.
+    pub(crate) fn identity(&self) -> String {
+        format!("{:?}", (&self.url, &self.id))
+    }
+}
+
 /// Why New Relic cannot be a destination with these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum NewRelicError {

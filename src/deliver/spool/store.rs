@@ -251,8 +251,9 @@ impl<D: Storage> Spool<D> {
         if any { self.sync_folder().await } else { Ok(()) }
     }
 
-    /// Ends well: the next start sends nothing twice. What is handed out counts as unread.
-    pub async fn close(mut self) -> Result<(), SpoolError> {
+    /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
+    /// bytes that stay on disk.
+    pub async fn close(mut self) -> Result<u64, SpoolError> {
         self.out.clear();
         match &self.active {
             Some(active) if !self.segments.contains_key(&active.first) => {
@@ -280,7 +281,10 @@ impl<D: Storage> Spool<D> {
         if !ranges.is_empty() {
             cursor::write(&self.disk, &self.settings.folder, &ranges).await?;
         }
-        if self.lock.is_some() { self.sync_folder().await } else { Ok(()) }
+        if self.lock.is_some() {
+            self.sync_folder().await?;
+        }
+        Ok(self.bytes)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

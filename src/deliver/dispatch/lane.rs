@@ -1,0 +1,253 @@
+//! One destination's spool as dispatch sees it: one operation at a time, beside the network.
+//!
+//! The operation is a future that owns the [`Spool`] and gives it back, so that requests go on and
+//! batches are taken while the disk works. What is to be noted meanwhile is noted when it is back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::held::{Held, Key};
+use crate::deliver::Storage;
+use crate::deliver::spool::{self, Found, Record, Spool, SpoolError};
+
+/// How a destination's batches are spooled.
+#[derive(Clone, Debug)]
+pub struct Spooling<D> {
+    /// Where files are.
+    pub disk: D,
+    /// The folder and its limits.
+    pub settings: spool::Settings,
+    /// Time between two syncs: what was written since the last is lost when the power fails.
+    pub sync_interval: Duration,
+    /// What is on disk goes before what is in memory. It always does where order matters.
+    pub strict: bool,
+    /// Every batch is written before it is sent.
+    pub always: bool,
+}
+
+impl<D> Spooling<D> {
+    /// The same on this disk.
+    #[must_use]
+    pub fn on<E>(self, disk: E) -> Spooling<E> {
+        let Self { settings, sync_interval, strict, always, .. } = self;
+        Spooling { disk, settings, sync_interval, strict, always }
+    }
+}
+
+/// The longest wait between two attempts on a disk that does not work.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The spool, unless an operation failed to open it, and what the operation came to.
+type Ended<D> = (Option<Spool<D>>, Report);
+
+/// What an operation came to.
+#[derive(Debug)]
+pub(super) enum Report {
+    Opened(Result<Found, SpoolError>),
+    /// With the sequence of the record, and whether it is to be sent from memory.
+    Written(Result<(u64, bool), SpoolError>),
+    Read(Result<Option<Record>, SpoolError>),
+    Tended(Result<(), SpoolError>),
+}
+
+/// What the spool is to know.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    Done(u64),
+    Unread(u64),
+}
+
+pub(super) struct Lane<D: Storage> {
+    pub plan: Spooling<D>,
+    pub spool: Option<Spool<D>>,
+    operation: Option<Pin<Box<dyn Future<Output = Ended<D>>>>>,
+    notes: Vec<Note>,
+    /// Parts that are being written.
+    pub writing: Vec<(Key, Held)>,
+    /// Records in memory, and in how many parts they are.
+    pub records: BTreeMap<u64, u32>,
+    /// Those of which only a part is left.
+    pub touched: BTreeSet<u64>,
+    /// Events on disk that are not in memory, as of the last operation.
+    unread: u64,
+    opened: bool,
+    backoff: Backoff,
+    pub not_before: Duration,
+    pub tended_at: Duration,
+}
+
+impl<D: Storage + Clone + 'static> Lane<D>
+where
+    D::File: 'static,
+    D::Lock: 'static,
+{
+    pub fn new(plan: Spooling<D>, seed: u64) -> Self {
+        Self {
+            plan,
+            spool: None,
+            operation: None,
+            notes: Vec::new(),
+            writing: Vec::new(),
+            records: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            unread: 0,
+            opened: false,
+            backoff: Backoff::new(BACKOFF_MAX, seed),
+            not_before: Duration::ZERO,
+            tended_at: Duration::ZERO,
+        }
+    }
+
+    /// Whether what is given to it will be on disk soon, as far as is known.
+    pub fn works(&self) -> bool {
+        !self.backoff.failing()
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.operation.is_some()
+    }
+
+    /// Whether anything lies, or may lie, on disk that has no outcome.
+    pub fn has_backlog(&self) -> bool {
+        let unread = self.notes.iter().any(|note| matches!(note, Note::Unread(_)));
+        (!self.opened && self.works())
+            || self.unread > 0
+            || unread
+            || !self.records.is_empty()
+            || !self.writing.is_empty()
+    }
+
+    /// Events on disk that could be read.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    /// Bytes on disk; none while an operation is under way.
+    pub fn bytes(&self) -> Option<u64> {
+        self.spool.as_ref().map(Spool::bytes)
+    }
+
+    /// The spool, told what there is to know, when it is open and no operation is under way.
+    pub fn at_rest(&mut self) -> Option<&mut Spool<D>> {
+        let spool = self.spool.as_mut()?;
+        for note in self.notes.drain(..) {
+            match note {
+                Note::Done(sequence) => spool.acknowledge(sequence),
+                Note::Unread(sequence) => spool.unread(sequence),
+            }
+        }
+        self.unread = spool.unread_events();
+        Some(spool)
+    }
+
+    /// A part of a record has its outcome.
+    pub fn finish_part(&mut self, record: u64) {
+        if let Some(parts) = self.records.get_mut(&record) {
+            *parts -= 1;
+            if *parts == 0 {
+                self.records.remove(&record);
+                self.touched.remove(&record);
+                self.notes.push(Note::Done(record));
+            }
+        }
+    }
+
+    /// A record is cut: one of its parts becomes `parts`, and is about to have its outcome.
+    pub fn cut(&mut self, record: u64, parts: u32) {
+        if let Some(count) = self.records.get_mut(&record) {
+            *count += parts;
+            self.touched.insert(record);
+        }
+    }
+
+    /// Whether all of a record is in memory as it was read.
+    pub fn is_whole(&self, record: u64) -> bool {
+        self.records.contains_key(&record) && !self.touched.contains(&record)
+    }
+
+    /// A record is forgotten; it is still on disk.
+    pub fn forget(&mut self, record: u64) {
+        if self.records.remove(&record).is_some() {
+            self.notes.push(Note::Unread(record));
+        }
+    }
+
+    pub fn begin_open(&mut self) {
+        let open = Spool::open(self.plan.disk.clone(), self.plan.settings.clone());
+        self.operation = Some(Box::pin(async move {
+            match open.await {
+                Ok((spool, found)) => (Some(spool), Report::Opened(Ok(found))),
+                Err(error) => (None, Report::Opened(Err(error))),
+            }
+        }));
+    }
+
+    /// Writes `parts` as one record. It is to be sent from memory too when `send` holds.
+    pub fn begin_write(&mut self, parts: Vec<(Key, Held)>, send: bool, now_ns: u64) {
+        let Some(mut spool) = self.spool.take() else { return };
+        let record = joined(&parts);
+        self.writing = parts;
+        self.operation = Some(Box::pin(async move {
+            // Behind others that are still on disk it has to be read back like them.
+            let send = send && spool.unread_events() == 0;
+            let Held { bytes, events, oldest_ns, .. } = record;
+            let written = spool.push(&bytes, events, oldest_ns, now_ns).await;
+            if let (Ok(sequence), true) = (&written, send) {
+                spool.claim(*sequence, events);
+            }
+            (Some(spool), Report::Written(written.map(|sequence| (sequence, send))))
+        }));
+    }
+
+    pub fn begin_read(&mut self, now_ns: u64) {
+        let Some(mut spool) = self.spool.take() else { return };
+        self.operation = Some(Box::pin(async move {
+            let read = spool.next(now_ns).await;
+            (Some(spool), Report::Read(read))
+        }));
+    }
+
+    pub fn begin_tend(&mut self, now: Duration, now_ns: u64) {
+        let Some(mut spool) = self.spool.take() else { return };
+        self.tended_at = now;
+        self.operation = Some(Box::pin(async move {
+            let tended = spool.tend(now_ns).await;
+            (Some(spool), Report::Tended(tended))
+        }));
+    }
+
+    /// Waits for the operation to end; for ever when there is none.
+    pub async fn ended(&mut self) -> Report {
+        let (spool, report) = poll_fn(|context| match &mut self.operation {
+            Some(operation) => operation.as_mut().poll(context),
+            None => Poll::Pending,
+        })
+        .await;
+        self.operation = None;
+        self.spool = spool;
+        self.opened |= self.spool.is_some();
+        self.at_rest();
+        report
+    }
+
+    /// The disk works.
+    pub fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.not_before = Duration::ZERO;
+    }
+
+    /// The disk does not work.
+    pub fn failed(&mut self, now: Duration) {
+        self.not_before = now + self.backoff.wait(None);
+    }
+}
+
+/// Parts as one.
+pub(super) fn joined(parts: &[(Key, Held)]) -> Held {
+    let length = parts.iter().map(|(_, part)| part.bytes.len()).sum();
+    Held::merged(parts, length)
+}

@@ -1,0 +1,355 @@
+//! What goes to disk and what comes back, and when.
+
+use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::time::Duration;
+
+use super::held::{Held, Key, Source};
+use super::lane::{Report, joined};
+use super::{Dispatch, UnderWay};
+use crate::deliver::spool::Record;
+use crate::deliver::{Clock, Storage};
+use crate::observe::ledger::LossReason;
+
+/// Batches wait this long in memory for a destination that does not work: one that is restarted is
+/// back by then. It leaves a second for the disk of the three that are promised.
+pub(super) const SPOOL_AFTER: Duration = Duration::from_secs(2);
+
+/// So many bytes are worth a record at once.
+const GATHER_BYTES: usize = 1024 * 1024;
+
+/// At the end, saving what is held may take this long; the engine waits two seconds.
+const SAVE_MAX: Duration = Duration::from_millis(1500);
+
+impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
+    /// Begins what the disk is to do next.
+    pub(super) fn begin_operation(&mut self) {
+        let (now, now_ns) = (self.clock.now(), self.clock.wall_ns());
+        let Some(lane) = &mut self.lane else { return };
+        if lane.is_busy() || now < lane.not_before {
+            return;
+        }
+        let Some(spool) = lane.at_rest() else { return lane.begin_open() };
+        let (idle, dirty) = (spool.bytes() == 0, spool.is_dirty());
+        if self.is_write_due(now) {
+            let parts = self.take_unwritten();
+            if let Some(lane) = &mut self.lane {
+                let send = lane.plan.always && !self.backoff.failing();
+                lane.begin_write(parts, send, now_ns);
+            }
+        } else if self.wants_record() {
+            if let Some(lane) = &mut self.lane {
+                lane.begin_read(now_ns);
+            }
+        } else if let Some(lane) = &mut self.lane
+            && (dirty || !idle)
+            && now >= lane.tended_at + lane.plan.sync_interval
+        {
+            lane.begin_tend(now, now_ns);
+        }
+    }
+
+    /// When something is due on disk that is not now.
+    pub(super) fn disk_timer(&self, now: Duration) -> Option<Duration> {
+        let lane = self.lane.as_ref().filter(|lane| !lane.is_busy())?;
+        if now < lane.not_before {
+            return Some(lane.not_before);
+        }
+        let tend = lane.bytes().filter(|bytes| *bytes > 0).map(|_| {
+            let at = lane.tended_at + lane.plan.sync_interval;
+            at.max(now)
+        });
+        tend.into_iter().chain(self.write_due_at()).min()
+    }
+
+    /// When what waits in memory is to be written; `None` while nothing waits or it may stay.
+    fn write_due_at(&self) -> Option<Duration> {
+        let lane = self.lane.as_ref()?;
+        let oldest = self.next_of(Source::Queue, true).and_then(|key| self.waiting.get(&key))?;
+        if lane.plan.always {
+            return Some(Duration::ZERO);
+        }
+        let strict = self.is_strict();
+        match self.failing_since {
+            // What is tried again from memory would overtake nothing, but be overtaken.
+            Some(_) if strict => Some(Duration::ZERO),
+            Some(since) => Some(since.max(oldest.taken_at) + SPOOL_AFTER),
+            None if strict && lane.has_backlog() => Some(oldest.taken_at + SPOOL_AFTER),
+            None => None,
+        }
+    }
+
+    fn is_write_due(&self, now: Duration) -> bool {
+        let Some(at) = self.write_due_at() else {
+            // It works, but too slowly.
+            return self.held_bytes > self.settings.held_bytes_max / 2
+                && self.next_of(Source::Queue, true).is_some();
+        };
+        if at <= now || !self.open {
+            return true;
+        }
+        let waiting = self.waiting.range(..(Source::Spool, 0, 0));
+        waiting.map(|(_, part)| part.bytes.len()).sum::<usize>() >= GATHER_BYTES
+    }
+
+    /// Whether one more record is to be read.
+    fn wants_record(&self) -> bool {
+        let Some(lane) = self.lane.as_ref().filter(|lane| lane.unread() > 0 && self.open) else {
+            return false;
+        };
+        let fresh = !self.is_strict() && self.next_of(Source::Queue, true).is_some();
+        lane.records.len() < if fresh { 1 } else { self.limit }
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.ordered || self.lane.as_ref().is_some_and(|lane| lane.plan.strict)
+    }
+
+    /// Whether batches are sent only after they were written.
+    fn is_written_first(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| {
+            lane.works() && (lane.plan.always || (self.is_strict() && self.backoff.failing()))
+        })
+    }
+
+    /// The next part to send of those that wait.
+    pub(super) fn pick(&mut self) -> Option<Key> {
+        let strict = self.is_strict();
+        let stored = self.next_of(Source::Spool, strict);
+        if strict && self.lane.as_ref().is_some_and(|lane| lane.has_backlog() && lane.works()) {
+            return stored;
+        }
+        let fresh = self.next_of(Source::Queue, strict).filter(|_| !self.is_written_first());
+        let picked = match (fresh, stored) {
+            // One of the requests is the share of what was stored; of one request, every second.
+            (Some(fresh), Some(stored)) => {
+                let none = !self.under_way.keys().any(|(source, ..)| *source == Source::Spool);
+                Some(if none && (self.slots() > 1 || !self.stored_last) { stored } else { fresh })
+            }
+            (fresh, stored) => fresh.or(stored),
+        };
+        self.stored_last = matches!(picked, Some((Source::Spool, ..)));
+        picked
+    }
+
+    /// The next part of a source: the first, or the one whose turn it is.
+    fn next_of(&self, source: Source, first: bool) -> Option<Key> {
+        let end = match source {
+            Source::Queue => Excluded((Source::Spool, 0, 0)),
+            Source::Spool => Unbounded,
+        };
+        let after = |start| self.waiting.range((start, end)).next();
+        let turn = self.cursors[source as usize].filter(|_| !first);
+        let next = turn.and_then(|cursor| after(Excluded(cursor)));
+        next.or_else(|| after(Included((source, 0, 0)))).map(|(key, _)| *key)
+    }
+
+    /// The parts that go into the next record. One that was tried goes alone: if the destination
+    /// chokes on it, it must not take others along.
+    fn take_unwritten(&mut self) -> Vec<(Key, Held)> {
+        let mut parts: Vec<(Key, Held)> = Vec::new();
+        let mut length = 0;
+        while let Some((&key, part)) = self.waiting.first_key_value()
+            && key.0 == Source::Queue
+            && (parts.is_empty()
+                || (!part.tried
+                    && !parts[0].1.tried
+                    && length + part.bytes.len() <= self.settings.request_bytes_max))
+            && let Some(part) = self.waiting.remove(&key)
+        {
+            length += part.bytes.len();
+            parts.push((key, part));
+        }
+        parts
+    }
+
+    /// An operation has ended.
+    pub(super) fn settle_operation(&mut self, report: Report) {
+        let now = self.clock.now();
+        let failed = match report {
+            Report::Opened(opened) => {
+                opened.map(|found| self.books.found(found.events, found.torn)).err()
+            }
+            Report::Written(written) => {
+                let parts = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
+                let parts = parts.unwrap_or_default();
+                match written {
+                    Ok((sequence, send)) => {
+                        self.wrote(sequence, send, parts);
+                        None
+                    }
+                    Err(error) => {
+                        self.waiting.extend(parts);
+                        Some(error)
+                    }
+                }
+            }
+            Report::Read(read) => match read {
+                Ok(record) => {
+                    if let Some(record) = record {
+                        self.hold(record);
+                    }
+                    None
+                }
+                Err(error) => Some(error),
+            },
+            Report::Tended(tended) => tended.err(),
+        };
+        if let Some(lane) = &mut self.lane {
+            if let Some(spool) = &mut lane.spool {
+                self.books.lost_on_disk(spool.take_lost());
+                self.books.spool_bytes(spool.bytes());
+            }
+            match failed {
+                None => lane.succeeded(),
+                Some(error) => {
+                    lane.failed(now);
+                    self.books.spool_trouble(now, &error);
+                }
+            }
+        }
+    }
+
+    /// Parts are on disk; unless they are to be sent at once, memory is done with them.
+    fn wrote(&mut self, sequence: u64, send: bool, parts: Vec<(Key, Held)>) {
+        if send {
+            let Held { bytes, events, oldest_ns, .. } = joined(&parts);
+            self.hold(Record { sequence, events, oldest_ns, lines: bytes });
+        }
+        for (_, part) in parts {
+            self.books.spooled(part.events);
+            self.release(part);
+        }
+    }
+
+    /// Takes a record into memory.
+    fn hold(&mut self, record: Record) {
+        let Record { sequence, events, oldest_ns, lines } = record;
+        let taken_at = self.clock.now();
+        self.held_bytes += lines.len();
+        let held = Held {
+            bytes: lines,
+            events,
+            oldest_ns,
+            taken_at,
+            pooled: None,
+            tried: false,
+            record: Some(sequence),
+        };
+        self.waiting.insert((Source::Spool, sequence, 0), held);
+        if let Some(lane) = &mut self.lane {
+            lane.records.insert(sequence, 1);
+        }
+    }
+
+    /// Makes room for a batch that has come: what is on disk too is forgotten, else the oldest is
+    /// lost.
+    pub(super) fn evict(&mut self) -> bool {
+        let whole = |held: &Held| {
+            held.record.filter(|record| {
+                !held.tried && self.lane.as_ref().is_some_and(|lane| lane.is_whole(*record))
+            })
+        };
+        let mut stored = self.waiting.range((Source::Spool, 0, 0)..);
+        let stored = stored.find_map(|(key, held)| Some((*key, whole(held)?)));
+        if let Some((key, record)) = stored
+            && let Some(held) = self.waiting.remove(&key)
+        {
+            self.held_bytes -= held.bytes.len();
+            if let Some(lane) = &mut self.lane {
+                lane.forget(record);
+            }
+            return true;
+        }
+        let Some((_, oldest)) = self.waiting.pop_first() else { return false };
+        self.books.expired(&oldest);
+        self.release(oldest);
+        true
+    }
+
+    /// Whether nothing is left to wait for once the queue has ended: everything has an outcome, or is
+    /// on disk, or will be as soon as this returns.
+    pub(super) fn may_end(&self) -> bool {
+        let Some(lane) = &self.lane else { return self.is_empty() };
+        if lane.is_busy() {
+            return false;
+        }
+        self.is_empty() || (self.backoff.failing() && lane.works() && lane.spool.is_some())
+    }
+
+    /// Writes to disk what is held; what cannot be written is counted as lost.
+    pub(super) async fn save(&mut self) {
+        // Closed first: a batch that is sent meanwhile stays with its shard, and is counted there.
+        self.receiver.close();
+        while let Some(batch) = self.receiver.recv().await {
+            self.admit(batch);
+        }
+        for (key, UnderWay { sent, parts }) in std::mem::take(&mut self.under_way) {
+            if parts.is_empty() {
+                self.waiting.insert(key, sent);
+            } else {
+                self.waiting.extend(parts);
+            }
+        }
+        if self.lane.is_some() {
+            let clock = self.clock;
+            tokio::select! {
+                biased;
+                () = self.write_all() => {}
+                () = clock.sleep(SAVE_MAX) => {}
+            }
+        }
+        let writing = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
+        let waiting = std::mem::take(&mut self.waiting);
+        for (_, held) in waiting.into_iter().chain(writing.into_iter().flatten()) {
+            if !held.on_disk() {
+                self.books.lost(LossReason::Shutdown, &held);
+            }
+        }
+        self.held_bytes = 0;
+    }
+
+    async fn write_all(&mut self) {
+        if let Some(lane) = self.lane.as_mut().filter(|lane| lane.is_busy()) {
+            let report = lane.ended().await;
+            self.settle_operation(report);
+        }
+        let clock = self.clock;
+        let keys: Vec<Key> = self.waiting.keys().copied().collect();
+        for key in keys {
+            let Some(lane) = &mut self.lane else { return };
+            let Some(held) = self.waiting.get(&key) else { continue };
+            // What is left of a record that was cut becomes one of its own.
+            if held.record.is_some_and(|record| lane.is_whole(record)) {
+                continue;
+            }
+            let Some(spool) = lane.at_rest() else { return };
+            let (bytes, events) = (held.bytes.clone(), held.events);
+            match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
+                Ok(_) => {
+                    let lost = spool.take_lost();
+                    let bytes = spool.bytes();
+                    self.books.lost_on_disk(lost);
+                    self.books.spool_bytes(bytes);
+                    if let Some(held) = self.waiting.remove(&key) {
+                        if !held.on_disk() {
+                            self.books.spooled(held.events);
+                        }
+                        self.release(held);
+                    }
+                }
+                Err(error) => {
+                    self.books.spool_trouble(clock.now(), &error);
+                    return;
+                }
+            }
+        }
+        let Some(lane) = &mut self.lane else { return };
+        lane.at_rest();
+        if let Some(spool) = lane.spool.take() {
+            match spool.close().await {
+                Ok(bytes) => self.books.spool_bytes(bytes),
+                Err(error) => self.books.spool_trouble(clock.now(), &error),
+            }
+        }
+    }
+}

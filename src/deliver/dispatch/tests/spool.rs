@@ -1,0 +1,225 @@
+//! What goes to disk, what comes back, and in which order.
+
+use super::*;
+use crate::deliver::spool::faults::at_once;
+use crate::deliver::spool::{self, Spool};
+
+fn spooling(disk: &FaultyDisk) -> Spooling<FaultyDisk> {
+    Spooling {
+        disk: disk.clone(),
+        settings: spool::Settings {
+            folder: "/spool/simulated".into(),
+            destination: "simulated".into(),
+            max_bytes: 1 << 30,
+            max_age: Duration::from_hours(24),
+        },
+        sync_interval: SECOND,
+        strict: false,
+        always: false,
+    }
+}
+
+fn world(disk: &FaultyDisk) -> World {
+    World { spool: Some(spooling(disk)), ..World::default() }
+}
+
+fn segments(disk: &FaultyDisk) -> usize {
+    disk.paths().iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).count()
+}
+
+/// Lines that lie on disk.
+fn on_disk(disk: &FaultyDisk) -> Vec<String> {
+    let settings = spooling(disk).settings;
+    let (mut spool, _) = at_once(Spool::open(disk.clone(), settings)).unwrap();
+    let mut lines = Vec::new();
+    while let Some(record) = at_once(spool.next(0)).unwrap() {
+        let text = std::str::from_utf8(&record.lines).unwrap();
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    lines
+}
+
+fn numbers(count: u32) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_by_key(|line| line.parse::<u32>().unwrap());
+    lines
+}
+
+/// A second of each batch; the destination is away until `back`.
+fn away_until(back: usize) -> impl Fn(usize, &[&str]) -> Answer {
+    move |number, _| if number < back { unavailable(None) } else { delivered() }
+}
+
+#[test]
+fn a_healthy_destination_leaves_no_trace() {
+    let disk = FaultyDisk::new(1);
+    let ended = world(&disk).run(&Feed::at_once([10; 20]), |_, _| delivered());
+    assert_eq!((ended.counts.delivered, ended.counts.spooled), (200, 0));
+    assert!(disk.paths().is_empty(), "{:?}", disk.paths());
+}
+
+#[test]
+fn an_outage_goes_to_disk_within_three_seconds_and_comes_back() {
+    let disk = FaultyDisk::new(1);
+    let mut world = world(&disk);
+    world.settings.request_bytes_max = 1000;
+    world.looks = vec![5 * SECOND, 10 * SECOND];
+    let feed = Feed { gap: 100 * MS, sizes: vec![1; 2000] };
+    let ended = world.run(&feed, away_until(20));
+    for (look, at) in ended.looks.iter().zip([5, 10]) {
+        assert!(look.held <= 31, "what came in the last three seconds: {look:?}");
+        assert_eq!(look.held + look.spooled, look.taken, "at {at} s");
+    }
+    assert_eq!(ended.counts.delivered + ended.counts.spooled, 2000);
+    assert_eq!(ended.counts.spooled, 0, "came back beside what was new");
+    assert_eq!(sorted(ended.stored), numbers(2000), "each once");
+    assert_eq!(segments(&disk), 0);
+}
+
+#[test]
+fn a_stop_during_an_outage_and_the_next_start() {
+    let disk = FaultyDisk::new(1);
+    let down =
+        world(&disk).run(&Feed { gap: 100 * MS, sizes: vec![2; 50] }, |_, _| unavailable(None));
+    assert_eq!((down.counts.spooled, down.counts.lost.sum()), (100, 0));
+    assert!(down.counts.spool_bytes > 0);
+    let up = world(&disk).run(&Feed { gap: 10 * SECOND, sizes: vec![1] }, |_, _| delivered());
+    assert_eq!((up.counts.found, up.counts.delivered, up.counts.spooled), (100, 101, 0));
+    // The new batch is called 0 too.
+    let mut expected = numbers(100);
+    expected.push("0".into());
+    assert_eq!(sorted(up.stored), sorted(expected), "each once");
+    assert_eq!((segments(&disk), up.counts.spool_bytes), (0, 0));
+}
+
+#[test]
+fn order_is_kept_where_it_matters() {
+    for always in [false, true] {
+        let disk = FaultyDisk::new(1);
+        let mut world = World { unordered: false, ..world(&disk) };
+        world.spool.as_mut().unwrap().always = always;
+        let feed = Feed { gap: 500 * MS, sizes: vec![3; 400] };
+        let ended = world.run(&feed, |number, _| match number % 30 {
+            0..4 => unavailable(None),
+            _ => delivered(),
+        });
+        let stored = ended.stored.len();
+        assert!(stored > 600, "{stored}");
+        assert_eq!(ended.stored, numbers(stored as u32), "in order");
+        let rest: Vec<String> = (stored..1200).map(|number| number.to_string()).collect();
+        assert_eq!(on_disk(&disk), rest, "so is the rest");
+    }
+}
+
+#[test]
+fn what_is_new_does_not_wait_for_what_is_old() {
+    let disk = FaultyDisk::new(1);
+    let down = world(&disk).run(&Feed::at_once([100; 200]), |_, _| unavailable(None));
+    assert_eq!(down.counts.spooled, 20_000);
+    // As many requests as can be answered are wanted for what is new.
+    let feed = Feed { gap: 7 * MS, sizes: vec![1; 1000] };
+    let world = World { looks: vec![2 * SECOND], ..world(&disk) };
+    let up = world.run(&feed, |_, _| delivered());
+    let old = up.seen.iter().filter(|seen| seen.body.lines().count() == 100).count();
+    assert_eq!(old, 200);
+    assert!(up.looks[0].held < 20, "nothing new piles up: {:?}", up.looks[0]);
+    assert_eq!((up.counts.delivered, up.counts.spooled), (21_000, 0));
+}
+
+#[test]
+fn everything_is_written_first_when_asked_to() {
+    let disk = FaultyDisk::new(1);
+    let mut world = world(&disk);
+    world.spool.as_mut().unwrap().always = true;
+    world.looks = vec![1010 * MS];
+    let ended = world.run(&Feed { gap: 100 * MS, sizes: vec![5; 40] }, |_, _| delivered());
+    let look = &ended.looks[0];
+    assert_eq!((look.held, look.spooled), (0, 5), "under way, and on disk: {look:?}");
+    assert_eq!((ended.counts.delivered, ended.counts.retries), (200, 0));
+    assert_eq!(sorted(ended.stored), numbers(200));
+    assert_eq!(segments(&disk), 0);
+}
+
+#[test]
+fn the_deadline_writes_what_is_left() {
+    let disk = FaultyDisk::new(1);
+    let world = World { deadline: Some(5 * SECOND), ..world(&disk) };
+    let ended = world.run(&Feed::at_once([10; 12]), |number, _| match number {
+        0..4 => delivered(),
+        _ => (SECOND, None),
+    });
+    assert_eq!((ended.counts.delivered, ended.counts.spooled), (40, 80));
+    assert_eq!(ended.counts.lost.sum(), 0);
+    assert_eq!(sorted([ended.stored, on_disk(&disk)].concat()), numbers(120));
+}
+
+#[test]
+fn a_full_disk_leaves_memory() {
+    let disk = FaultyDisk::new(1);
+    disk.set_capacity(10);
+    let ended = world(&disk).run(&Feed { gap: SECOND, sizes: vec![5; 100] }, away_until(10));
+    assert_eq!((ended.counts.delivered, ended.counts.lost.sum()), (500, 0));
+    let world = World { deadline: Some(200 * SECOND), ..world(&disk) };
+    let ended = world.run(&Feed { gap: SECOND, sizes: vec![5; 100] }, |_, _| unavailable(None));
+    assert_eq!((ended.lost(LossReason::Shutdown), ended.counts.spooled), (500, 0));
+}
+
+#[test]
+fn records_are_cut_as_batches_are() {
+    let disk = FaultyDisk::new(1);
+    let mut first = world(&disk);
+    first.settings.request_bytes_max = 1000;
+    let down = first.run(&Feed::at_once([10; 10]), |_, _| unavailable(None));
+    assert_eq!(down.counts.spooled, 100);
+    let up = world(&disk).run(&Feed { gap: 10 * SECOND, sizes: vec![1] }, |number, lines| {
+        if lines.contains(&"17") {
+            (MS, Some(Outcome::RefusedUnnamed { reason: reason() }))
+        } else if number == 0 {
+            (MS, Some(Outcome::RefusedLines { lines: vec![3], reason: reason() }))
+        } else {
+            delivered()
+        }
+    });
+    let refused = up.lost(LossReason::Refused);
+    assert!((1..=2).contains(&refused), "{refused}");
+    assert_eq!((up.counts.delivered + refused, up.counts.spooled), (101, 0));
+    assert_eq!(segments(&disk), 0);
+}
+
+/// Destinations that do anything at all, and disks that fail now and then: what is neither delivered
+/// nor counted lies on disk, and the ledger was right at each moment.
+#[test]
+fn storms() {
+    for seed in 0..60 {
+        let disk = FaultyDisk::new(seed);
+        let random = RefCell::new(fastrand::Rng::with_seed(seed));
+        let sizes: Vec<u32> = (0..200).map(|_| random.borrow_mut().u32(1..60)).collect();
+        let mut world = World { unordered: seed % 3 > 0, ..world(&disk) };
+        world.settings.seed = seed;
+        world.settings.request_bytes_max = [0, 2000][usize::from(seed % 2 == 1)];
+        let plan = world.spool.as_mut().unwrap();
+        (plan.always, plan.strict) = (seed % 5 == 0, seed % 7 == 0);
+        // After the last batch, at 14 s.
+        world.deadline = Some(Duration::from_secs(u64::from(random.borrow_mut().u32(16..60))));
+        let ended = world.run(&Feed { gap: 70 * MS, sizes }, |_, lines| {
+            let mut random = random.borrow_mut();
+            if random.u8(..) < 20 {
+                disk.fail_in(Some(random.u32(0..5)));
+            }
+            let delay = Duration::from_micros(random.u64(1..500_000));
+            (delay, Some(storm_answer(&mut random, lines)))
+        });
+        disk.fail_in(None);
+        let left = on_disk(&disk);
+        assert_eq!(left.len() as u64, ended.counts.spooled, "seed {seed}");
+        let all = sorted([ended.stored.clone(), left].concat());
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "twice, seed {seed}");
+        let lost = ended.counts.lost.sum();
+        assert_eq!(all.len() as u64 + lost, ended.counts.taken, "seed {seed}");
+        let full = ended.lost(LossReason::SpoolFull) + ended.lost(LossReason::Crash);
+        assert_eq!(full + ended.lost(LossReason::Expired), 0, "seed {seed}");
+    }
+}
