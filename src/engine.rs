@@ -311,7 +311,9 @@ impl Engine {
             }
         }
         let ledger = self.state.ledger.snapshot();
-        let clean = self.all_well && in_time && ledger.at_rest() && !ledger.lost_by_shutdown();
+        // Past the time, what waits may still have been written to disk.
+        let ended = self.all_well && self.left == 0;
+        let clean = ended && ledger.at_rest() && !ledger.lost_by_shutdown();
         let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
         Drained { ledger, kernel_dropped, clean }
     }

@@ -17,7 +17,7 @@
 //!       │ lease returned: slot id                        SPSC ring back to rx
 //!       │ full batches (bytes + event count)             bounded channel, never waited for
 //!       ▼
-//!  deliver    per destination: send, retry, else count                       [thread deliver]
+//!  deliver    per destination: send, retry, else spool to disk               [thread deliver]
 //!             InfluxDB 1, 2 and 3 · MQTT · New Relic · NDJSON
 //! ```
 //!

@@ -225,10 +225,16 @@ fn dropped(log: &str) -> u64 {
     reasons.split_whitespace().filter_map(count).sum()
 }
 
+/// A folder that nobody can make: what a destination does not take stays in memory.
+const NO_SPOOL: &str = "spool: { dir: /dev/null/spool }";
+
 fn unsent_events_are_counted_at_shutdown(backend: &'static str) {
     let sink = Sink::answering(|_| Reply::status(503));
-    let config = config(&sink, backend).ringside("shutdownTimeout: 300ms");
+    let config = config(&sink, backend).ringside("shutdownTimeout: 300ms").ringside(NO_SPOOL);
     let mut ringside = Ringside::start(&config);
+    wait_for("a spool in trouble", DEADLINE, || {
+        ringside.log().contains("the spool: cannot").then_some(())
+    });
     send_all(ringside.log_events, (0..10).map(|n| proxy_event(&n.to_string())));
     ringside.wait_stats("ten events read", |stats| {
         number(stats, "/listeners/log_events/accepted") == 10
@@ -249,8 +255,12 @@ fn without_a_destination_events_are_unrouted(backend: &'static str) {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let sink = Sink::answering(|_| Reply::status(503));
-    let config = Config::influxdb(1, sink.address()).ringside("shutdownTimeout: 60s");
+    let config =
+        Config::influxdb(1, sink.address()).ringside("shutdownTimeout: 60s").ringside(NO_SPOOL);
     let mut ringside = Ringside::start(&config);
+    wait_for("a spool in trouble", DEADLINE, || {
+        ringside.log().contains("the spool: cannot").then_some(())
+    });
     send_all(ringside.log_events, [proxy_event("stuck")]);
     ringside
         .wait_stats("one event read", |stats| number(stats, "/listeners/log_events/accepted") == 1);

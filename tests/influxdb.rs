@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use influxd::Influxd;
+use ringside::deliver::Spooling;
 use ringside::deliver::batch::{self, Batch, BatchReceiver, BatchSender};
 use ringside::deliver::clock::SystemClock;
+use ringside::deliver::disk::PlainDisk;
 use ringside::deliver::dispatch::{self, Settings};
 use ringside::deliver::influxdb::{Gzip, InfluxSettings, InfluxTransport, TIMEOUT_DEFAULT, Target};
 use ringside::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
@@ -63,12 +65,17 @@ impl Destination {
     fn deliver(self, story: impl AsyncFnOnce(&Story)) -> DeliverCounts {
         let transport = InfluxTransport::new(self.settings).unwrap();
         let settings = Settings { backoff_max: Duration::from_millis(100), ..Settings::default() };
-        let delivering = dispatch::run(
-            Arc::clone(&self.ledger),
-            self.receiver,
-            transport,
-            SystemClock::new(),
+        let clock = SystemClock::new();
+        let parts = dispatch::Parts {
+            ledger: Arc::clone(&self.ledger),
+            receiver: self.receiver,
+            clock: &clock,
             settings,
+            spooling: None::<Spooling<PlainDisk>>,
+        };
+        let delivering = dispatch::run(
+            parts,
+            transport,
             async { tokio::time::sleep(PATIENCE).await },
             |_, _| {},
         );

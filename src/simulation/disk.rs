@@ -159,6 +159,7 @@ impl SimulatedDisk {
     /// Waits as long as the disk needs, and decides whether the next operation fails.
     async fn before(&self) {
         self.pause().await;
+        self.disk.set_now(self.clock.wall_ns());
         let state = &mut *self.state.borrow_mut();
         let fails = state.random.u32(0..1000) < state.weather.failures;
         self.disk.fail_in(fails.then_some(0));

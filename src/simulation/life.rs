@@ -244,8 +244,7 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     let mut steps = 0;
     let crashes = matches!(end, End::Kill | End::PowerOff);
     let mut snapshot = ledger.snapshot();
-    while !(crashes && (steps >= life.steps || clock.now() > stop_at))
-        && tasks.step(&clock, random)
+    while !(crashes && (steps >= life.steps || clock.now() > stop_at)) && tasks.step(&clock, random)
     {
         steps += 1;
         snapshot = ledger.snapshot();

@@ -41,7 +41,9 @@ impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Self(seed) = self;
-            eprintln!("seed {seed} fails; replay: RINGSIDE_SEED={seed} cargo test --lib simulation");
+            eprintln!(
+                "seed {seed} fails; replay: RINGSIDE_SEED={seed} cargo test --lib simulation"
+            );
         }
     }
 }

@@ -106,9 +106,7 @@ impl Server {
                 let asked = up_to(20_000);
                 (false, up_to(20), unavailable("busy", (asked > TIMEOUT).then_some(asked)))
             }
-            Mood::Hangs => {
-                (up_to(1) > Duration::ZERO, TIMEOUT, unavailable("timed out", None))
-            }
+            Mood::Hangs => (up_to(1) > Duration::ZERO, TIMEOUT, unavailable("timed out", None)),
             Mood::Closes => (true, up_to(50), unavailable("connection closed", None)),
             Mood::Late => (true, TIMEOUT, unavailable("timed out", None)),
             Mood::Misconfigured => {

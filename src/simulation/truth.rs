@@ -23,7 +23,7 @@ pub struct Truth {
     /// Those that were stored by a request whose sender does not know that.
     pub unclear: BTreeSet<usize>,
     /// Every so many events is one that the server never takes; 0 for none.
-    pub poison_every: usize,
+    poison_every: usize,
     /// Since this life began: encoded, acknowledged and refused as the sender was told.
     pub assigned_now: u64,
     pub acknowledged_now: u64,
@@ -31,6 +31,10 @@ pub struct Truth {
 }
 
 impl Truth {
+    pub fn new(poison_every: usize) -> Self {
+        Self { poison_every, ..Self::default() }
+    }
+
     pub fn begin_life(&mut self) {
         (self.assigned_now, self.acknowledged_now, self.refused_now) = (0, 0, 0);
     }

@@ -96,9 +96,8 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let clock = SimulatedClock::default();
-        let places = (0..random.usize(1..=2))
-            .map(|index| Place::new(index, &clock, &mut random))
-            .collect();
+        let places =
+            (0..random.usize(1..=2)).map(|index| Place::new(index, &clock, &mut random)).collect();
         let shard = shard::Settings {
             flush_interval: Duration::from_millis([1, 100, 1000][random.usize(0..3)]),
             batch_bytes: 16 * 1024,
@@ -197,7 +196,7 @@ impl Place {
     fn new(index: usize, clock: &SimulatedClock, random: &mut fastrand::Rng) -> Self {
         let name = format!("place{index}");
         let poison_every = [0, 0, 5, 23][random.usize(0..4)];
-        let truth = Arc::new(Mutex::new(Truth { poison_every, ..Truth::default() }));
+        let truth = Arc::new(Mutex::new(Truth::new(poison_every)));
         let disk = SimulatedDisk::new(clock, random.u64(..));
         let unordered = random.bool();
         let settings = dispatch::Settings {
@@ -221,12 +220,9 @@ impl Place {
             strict: random.u32(0..4) == 0,
             always: random.u32(0..4) == 0,
         });
-        let version = [
-            None,
-            Some(InfluxVersion::V1),
-            Some(InfluxVersion::V2),
-            Some(InfluxVersion::V3),
-        ][random.usize(0..4)];
+        let version =
+            [None, Some(InfluxVersion::V1), Some(InfluxVersion::V2), Some(InfluxVersion::V3)]
+                [random.usize(0..4)];
         Self {
             name,
             truth,

@@ -4,7 +4,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use super::held::{Held, Key, Source};
-use super::lane::{Report, joined};
+use super::lane::{Lane, Report, joined};
 use super::{Dispatch, UnderWay};
 use crate::deliver::spool::Record;
 use crate::deliver::{Clock, Storage};
@@ -19,6 +19,9 @@ const GATHER_BYTES: usize = 1024 * 1024;
 
 /// At the end, saving what is held may take this long; the engine waits two seconds.
 const SAVE_MAX: Duration = Duration::from_millis(1500);
+
+/// At the end a disk gets this many chances: what fails once costs nothing.
+const CLOSE_ATTEMPTS: u32 = 3;
 
 impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
     /// Begins what the disk is to do next.
@@ -64,7 +67,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     /// When what waits in memory is to be written; `None` while nothing waits or it may stay.
     fn write_due_at(&self) -> Option<Duration> {
         let lane = self.lane.as_ref()?;
-        let oldest = self.next_of(Source::Queue, true).and_then(|key| self.waiting.get(&key))?;
+        let oldest = self.first_unwritten()?;
         if lane.plan.always {
             return Some(Duration::ZERO);
         }
@@ -78,11 +81,21 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
+    /// The oldest part that is in memory only and may be written now. Where order matters, what is
+    /// under way comes first: if it failed, it would have to be written behind those that follow it.
+    fn first_unwritten(&self) -> Option<&Held> {
+        let sending = || self.under_way.keys().any(|(source, ..)| *source == Source::Queue);
+        if self.is_strict() && sending() {
+            return None;
+        }
+        self.waiting.get(&self.next_of(Source::Queue, true)?)
+    }
+
     fn is_write_due(&self, now: Duration) -> bool {
         let Some(at) = self.write_due_at() else {
             // It works, but too slowly.
             return self.held_bytes > self.settings.held_bytes_max / 2
-                && self.next_of(Source::Queue, true).is_some();
+                && self.first_unwritten().is_some();
         };
         if at <= now || !self.open {
             return true;
@@ -298,9 +311,9 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 () = clock.sleep(SAVE_MAX) => {}
             }
         }
-        let writing = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
+        let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
         let waiting = std::mem::take(&mut self.waiting);
-        for (_, held) in waiting.into_iter().chain(writing.into_iter().flatten()) {
+        for (_, held) in waiting.into_iter().chain(unwritten.into_iter().flatten()) {
             if !held.on_disk() {
                 self.books.lost(LossReason::Shutdown, &held);
             }
@@ -339,15 +352,14 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 }
                 Err(error) => {
                     self.books.spool_trouble(clock.now(), &error);
-                    return;
+                    break;
                 }
             }
         }
-        let Some(lane) = &mut self.lane else { return };
-        lane.at_rest();
-        if let Some(spool) = lane.spool.take() {
+        let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
+        for _ in 0..CLOSE_ATTEMPTS {
             match spool.close().await {
-                Ok(bytes) => self.books.spool_bytes(bytes),
+                Ok(bytes) => return self.books.spool_bytes(bytes),
                 Err(error) => self.books.spool_trouble(clock.now(), &error),
             }
         }

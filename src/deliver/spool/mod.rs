@@ -23,7 +23,8 @@
 
 mod cursor;
 #[cfg(test)]
-pub mod faults;
+pub(crate) mod faults;
+pub mod inspect;
 #[cfg(test)]
 mod model;
 mod open;

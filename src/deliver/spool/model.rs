@@ -144,7 +144,7 @@ impl Model {
             }
             Step::Flip(bit) => self.flip(bit),
             Step::Room(bytes) => {
-                self.disk.set_capacity(usize::try_from(self.max_bytes).unwrap() * 10 + bytes)
+                self.disk.set_capacity(usize::try_from(self.max_bytes).unwrap() * 10 + bytes);
             }
         }
         let lost = self.spool.take_lost().sum();
@@ -173,13 +173,14 @@ impl Model {
         self.disk.fail_in(None);
         let before = self.spool.events();
         let other = FaultyDisk::new(0);
-        let spool = std::mem::replace(&mut self.spool, open(&other, self.max_bytes).0);
+        let mut spool = std::mem::replace(&mut self.spool, open(&other, self.max_bytes).0);
         if crash {
             drop(spool);
             self.disk.crash();
             self.crashes += 1;
         } else {
             at_once(spool.close()).unwrap();
+            drop(spool);
         }
         self.out.clear();
         let (spool, found) = open(&self.disk, self.max_bytes);

@@ -23,7 +23,7 @@ use crate::deliver::Storage;
 
 /// A segment is complete at this size. Also what is read at once, and what is dropped at once from a
 /// full spool.
-pub(super) const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Of a small spool a segment is this part, so that a full one loses little at a time.
 const SEGMENT_SHARE: u64 = 8;
@@ -162,7 +162,7 @@ impl<D: Storage> Spool<D> {
         let record =
             record::encode(sequence, events, oldest_ns, lines).map_err(|_| SpoolError::TooLong)?;
         self.move_in().await?;
-        let full = self.budget.min(SEGMENT_BYTES * SEGMENT_SHARE) / SEGMENT_SHARE;
+        let full = (self.budget / SEGMENT_SHARE).min(SEGMENT_BYTES.into());
         if self.active_segment().is_some_and(|segment| segment.bytes >= full) {
             self.seal().await?;
         }
@@ -252,14 +252,16 @@ impl<D: Storage> Spool<D> {
     }
 
     /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
-    /// bytes that stay on disk.
-    pub async fn close(mut self) -> Result<u64, SpoolError> {
+    /// bytes that stay on disk; nothing is to be written or read afterwards. After an error it may be
+    /// tried again; without success, what was done in segments that stay is sent again.
+    pub async fn close(&mut self) -> Result<u64, SpoolError> {
         self.out.clear();
         match &self.active {
             Some(active) if !self.segments.contains_key(&active.first) => {
                 let path = self.path(&segment::name(active.first, None));
                 let removed = self.disk.remove(&path).await;
                 removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+                self.active = None;
             }
             Some(active) => {
                 let first = active.first;
@@ -418,15 +420,14 @@ impl<D: Storage> Spool<D> {
     }
 
     async fn append(&mut self, record: Bytes, end: u64, now_ns: u64) -> Result<(), SpoolError> {
-        let active = match &mut self.active {
-            Some(active) => active,
-            None => {
-                let first = self.next;
-                let path = self.path(&segment::name(first, None));
-                let created = self.disk.create(&path).await;
-                let file = created.map_err(|error| SpoolError::io("create", &path, error))?;
-                self.active.insert(Active { first, file, named: false, dirty: false, busy: false })
-            }
+        let active = if let Some(active) = &mut self.active {
+            active
+        } else {
+            let first = self.next;
+            let path = self.path(&segment::name(first, None));
+            let created = self.disk.create(&path).await;
+            let file = created.map_err(|error| SpoolError::io("create", &path, error))?;
+            self.active.insert(Active { first, file, named: false, dirty: false, busy: false })
         };
         let path = self.settings.folder.join(segment::name(active.first, None));
         if !active.named {

@@ -108,7 +108,7 @@ fn order_is_kept_where_it_matters() {
         });
         let stored = ended.stored.len();
         assert!(stored > 600, "{stored}");
-        assert_eq!(ended.stored, numbers(stored as u32), "in order");
+        assert_eq!(ended.stored, numbers(u32::try_from(stored).unwrap()), "in order");
         let rest: Vec<String> = (stored..1200).map(|number| number.to_string()).collect();
         assert_eq!(on_disk(&disk), rest, "so is the rest");
     }
