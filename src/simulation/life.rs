@@ -80,6 +80,11 @@ impl Source<'_> {
         }
     }
 
+    /// Until more comes.
+    fn next_in(&self, now: Duration) -> Duration {
+        if self.left == 0 { Duration::MAX } else { self.next_at.saturating_sub(now) }
+    }
+
     fn receive_one(&mut self, clock: &SimulatedClock) {
         let mut payload = Vec::new();
         let listener = self.cluster.next(&mut payload).kind.listener();
@@ -154,8 +159,8 @@ async fn serve_shard(
             break;
         }
         let wait = shard.deadline().map_or(Duration::from_secs(1), |at| at.saturating_sub(now));
-        let next = source.borrow().next_at.saturating_sub(now).max(Duration::from_millis(1));
-        clock.sleep(wait.min(next).min(Duration::from_secs(1))).await;
+        let next = source.borrow().next_in(now);
+        clock.sleep(wait.min(next).clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
     }
     while !shard.flush(clock.now(), stop.is_over(clock.now())) {
         clock.sleep(Duration::from_millis(1)).await;
