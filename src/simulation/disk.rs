@@ -18,6 +18,10 @@ use crate::deliver::spool::record::{self, HEADER, Header};
 use crate::deliver::spool::segment::PREFIX;
 use crate::deliver::{Clock, Disk, Listed, Storage};
 
+/// What was written, or found, so long ago has been synced, unless the disk fails: the interval of syncs in
+/// this simulation, and as much for what the disk does meanwhile.
+const LOSS_WINDOW: Duration = Duration::from_secs(2);
+
 /// How a disk is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
@@ -51,6 +55,8 @@ pub struct SimulatedDisk {
 struct State {
     random: fastrand::Rng,
     weather: Weather,
+    /// When this life began.
+    begun: Duration,
     records: Vec<Written>,
     /// Syncs that lied: when the file gets to the disk, and its number.
     owed: Vec<(Duration, usize)>,
@@ -62,6 +68,7 @@ struct State {
 struct Written {
     file: usize,
     lines: Bytes,
+    at: Duration,
     /// When it is on the disk for certain.
     durable: Option<Duration>,
 }
@@ -82,6 +89,7 @@ impl SimulatedDisk {
         let state = State {
             random: fastrand::Rng::with_seed(seed),
             weather: Weather::default(),
+            begun: Duration::ZERO,
             records: Vec::new(),
             owed: Vec::new(),
             removed: BTreeSet::new(),
@@ -98,6 +106,7 @@ impl SimulatedDisk {
     pub fn begin_life(&self, weather: Weather) {
         let state = &mut *self.state.borrow_mut();
         state.weather = weather;
+        state.begun = self.clock.now();
         state.removed.clear();
         self.disk.set_capacity(weather.capacity.unwrap_or(usize::MAX / 2));
         self.disk.fail_in(None);
@@ -144,8 +153,12 @@ impl SimulatedDisk {
     pub fn kept(&self, power_off: bool) -> Vec<Bytes> {
         let state = self.state.borrow();
         let now = self.clock.now();
-        let is_kept =
-            |written: &&Written| !power_off || written.durable.is_some_and(|at| at <= now);
+        let window = LOSS_WINDOW + state.weather.lie;
+        let is_kept = |written: &&Written| {
+            let seen_at = written.at.max(state.begun);
+            let late = state.weather.is_fine() && now >= seen_at + window;
+            !power_off || late || written.durable.is_some_and(|at| at <= now)
+        };
         state.records.iter().filter(is_kept).map(|written| written.lines.clone()).collect()
     }
 
@@ -226,7 +239,8 @@ impl Disk for SimulatedDisk {
         if appended.is_ok()
             && let Some(lines) = lines(&bytes)
         {
-            let written = Written { file: file.number(), lines, durable: None };
+            let at = self.clock.now();
+            let written = Written { file: file.number(), lines, at, durable: None };
             self.state.borrow_mut().records.push(written);
         }
         appended

@@ -23,7 +23,7 @@ use crate::shard::{Lookups, Output, Shard};
 use crate::synthetic::Cluster;
 
 /// Events of one life at most.
-const EVENTS: usize = 40;
+const EVENTS: usize = 24;
 
 /// When everything works, what is on disk is delivered within this time.
 const PEACE_MAX: Duration = Duration::from_hours(1);
@@ -252,6 +252,9 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     while !(crashes && (steps >= life.steps || clock.now() > stop_at)) && tasks.step(&clock, random)
     {
         steps += 1;
+        for place in &world.places {
+            place.truth.lock().unwrap().now = clock.now();
+        }
         snapshot = ledger.snapshot();
         let received = source.borrow().counts;
         check(&snapshot, &world.places, &received, &world.queued);

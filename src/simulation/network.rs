@@ -72,10 +72,11 @@ struct Request {
 impl Drop for Request {
     fn drop(&mut self) {
         // While a test fails, its lock may be poisoned.
-        if let Ok(mut truth) = self.truth.lock()
-            && self.stored
-        {
-            truth.unclear(&self.events);
+        if let Ok(mut truth) = self.truth.lock() {
+            truth.set_under_way(&self.events, false);
+            if self.stored {
+                truth.unclear(&self.events);
+            }
         }
     }
 }
@@ -129,16 +130,16 @@ impl State {
     fn mood(&mut self, now: Duration) -> Mood {
         if now >= self.until {
             self.mood = self.draw();
-            self.until = now + Duration::from_millis(self.random.u64(1..15_000));
+            self.until = now + Duration::from_millis(self.random.u64(1..25_000));
         }
         if self.mood == Mood::Flaky { self.draw() } else { self.mood }
     }
 
     fn draw(&mut self) -> Mood {
         match self.random.u32(0..20) {
-            0..=7 => Mood::Healthy,
-            8 => Mood::Slow,
-            9..=11 => Mood::Down,
+            0..=5 => Mood::Healthy,
+            6 => Mood::Slow,
+            7..=11 => Mood::Down,
             12 => Mood::Hangs,
             13 => Mood::Closes,
             14 => Mood::Late,
@@ -176,6 +177,7 @@ impl Transport for Server {
         let answer = self.answer(&poison, events, body.len());
         let mut request =
             Request { truth: Arc::clone(&self.truth), events: numbers, stored: false };
+        self.truth.lock().unwrap().set_under_way(&request.events, true);
         self.clock.sleep(answer.before).await;
         let takes = !matches!(
             answer.outcome,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::deliver::{Buffer, Encode, Outcome};
 use crate::enrich::Enriched;
@@ -24,6 +25,14 @@ pub struct Truth {
     pub unclear: BTreeSet<usize>,
     /// Every so many events is one that the server never takes; 0 for none.
     poison_every: usize,
+    /// Time, as of the last step.
+    pub now: Duration,
+    /// When each was encoded.
+    encoded_at: Vec<Duration>,
+    /// In requests under way.
+    under_way: BTreeSet<usize>,
+    /// When a sender was told of a failure for the first time since it was told of anything else.
+    failing_since: Option<Duration>,
     /// Since this life began: encoded, acknowledged and refused as the sender was told.
     pub assigned_now: u64,
     pub acknowledged_now: u64,
@@ -37,6 +46,7 @@ impl Truth {
 
     pub fn begin_life(&mut self) {
         (self.assigned_now, self.acknowledged_now, self.refused_now) = (0, 0, 0);
+        self.failing_since = None;
     }
 
     /// Events encoded in all lives.
@@ -45,6 +55,7 @@ impl Truth {
     }
 
     fn assign(&mut self, line: &[u8], shard: usize) {
+        self.encoded_at.push(self.now);
         let line = line.strip_suffix(b"\n").expect("one line per event");
         let before = self.numbers.insert(line.into(), self.times.len());
         assert_eq!(before, None, "lines are unique");
@@ -76,6 +87,30 @@ impl Truth {
         }
     }
 
+    /// A request begins, or ends.
+    pub fn set_under_way(&mut self, events: &[usize], begins: bool) {
+        for event in events {
+            if begins {
+                self.under_way.insert(*event);
+            } else {
+                self.under_way.remove(event);
+            }
+        }
+    }
+
+    /// Events that are to be on disk: the destination has not worked for `limit`, and they have
+    /// waited as long.
+    pub fn to_be_spooled(&self, limit: Duration) -> BTreeSet<usize> {
+        if self.failing_since.is_none_or(|since| self.now < since + limit) {
+            return BTreeSet::new();
+        }
+        let mut events = self.missing();
+        events.retain(|event| {
+            self.now >= self.encoded_at[*event] + limit && !self.under_way.contains(event)
+        });
+        events
+    }
+
     /// The sender of a request that was stored will not know that.
     pub fn unclear(&mut self, events: &[usize]) {
         self.unclear.extend(events);
@@ -83,6 +118,11 @@ impl Truth {
 
     /// The sender is told.
     pub fn heard(&mut self, events: &[usize], outcome: &Outcome) {
+        if matches!(outcome, Outcome::Unavailable { .. } | Outcome::Misconfigured { .. }) {
+            self.failing_since.get_or_insert(self.now);
+        } else {
+            self.failing_since = None;
+        }
         let mut refused: BTreeSet<usize> = match outcome {
             Outcome::Delivered | Outcome::Partial { .. } => {
                 events.iter().copied().filter(|&event| self.is_poison(event)).collect()

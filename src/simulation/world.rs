@@ -16,6 +16,13 @@ use crate::observe::ledger::{LossReason, Snapshot};
 use crate::shard;
 use crate::synthetic::{Cluster, Mix};
 
+/// Events that a destination which fails has not taken are on disk within three seconds of their
+/// dispatch; here of their encoding, so that the longest wait in an open batch comes on top.
+const SPOOLED_WITHIN: Duration = Duration::from_millis(4_200);
+
+/// A spool of so few bytes may have no room.
+const SMALL_SPOOL: u64 = 1 << 20;
+
 /// How a life of the engine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -45,9 +52,13 @@ pub struct Place {
     dropped: u64,
     /// Lost when the process was stopped between a loss and its count.
     untold: u64,
+    /// Written to disk and lost when the power failed.
+    unsynced: u64,
     /// What the ledger of the last life said: events in memory and events on disk.
     last: (u64, u64),
-    /// Whether its disk has had no faults at all.
+    /// Whether its disk has faults, besides forgetting what is not synced.
+    faulty: bool,
+    /// Whether it has had none so far.
     fine: bool,
 }
 
@@ -112,7 +123,7 @@ impl World {
     /// Lives until the end, or until step `crash_at` of the first life, and from then on to the end.
     pub fn run(mut self, crash_at: Option<(End, u64)>) -> Summary {
         let mut summary = Summary::default();
-        let mut ends: Vec<End> = (0..self.random.usize(0..3))
+        let mut ends: Vec<End> = (0..self.random.usize(0..6))
             .map(|_| [End::Stop, End::Kill, End::PowerOff][self.random.usize(0..3)])
             .collect();
         if let Some((end, _)) = crash_at {
@@ -149,7 +160,7 @@ impl World {
         for place in &mut self.places {
             place.truth.lock().unwrap().begin_life();
             let mut weather = Weather::default();
-            if end != End::Peace {
+            if end != End::Peace && place.faulty {
                 weather = Weather {
                     failures: [0, 0, 20, 200][random.usize(0..4)],
                     stalls: [0, 0, 0, 20][random.usize(0..4)],
@@ -159,7 +170,7 @@ impl World {
             }
             place.fine &= weather.is_fine();
             place.disk.begin_life(weather);
-            if random.u32(0..6) == 0 && place.disk.flip() {
+            if place.faulty && random.u32(0..6) == 0 && place.disk.flip() {
                 place.fine = false;
             }
         }
@@ -234,7 +245,9 @@ impl Place {
             crashed: 0,
             dropped: 0,
             untold: 0,
+            unsynced: 0,
             last: (0, 0),
+            faulty: random.bool(),
             fine: true,
         }
     }
@@ -268,13 +281,26 @@ impl Place {
         };
         let kept = events(self.disk.kept(power_off));
         self.excused.extend((0..truth.assigned()).filter(|event| !kept.contains(event)));
+        self.assert_spooled(&truth, &events(self.disk.kept(false)));
         // A segment that is dropped is counted when the operation that drops it ends.
         let missing = truth.missing();
         let removed = events(self.disk.removed()).intersection(&missing).count() as u64;
         self.untold += removed.saturating_sub(counted);
         if power_off {
             let unsynced = events(self.disk.kept(false)).difference(&kept).count() as u64;
-            self.untold += unsynced;
+            self.unsynced += unsynced;
+        }
+    }
+
+    /// What a destination that does not work has not taken is on disk in time.
+    fn assert_spooled(&self, truth: &Truth, on_disk: &BTreeSet<usize>) {
+        let Some(spooling) = self.spooling.as_ref().filter(|_| self.fine) else { return };
+        let has_room = spooling.settings.max_bytes > SMALL_SPOOL
+            && self.settings.held_bytes_max == dispatch::HELD_BYTES_MAX;
+        if has_room && self.dropped + self.crashed == 0 {
+            let late = truth.to_be_spooled(SPOOLED_WITHIN);
+            let late: Vec<_> = late.difference(on_disk).collect();
+            assert!(late.is_empty(), "in memory only: {late:?} at {:?}", truth.now);
         }
     }
 
@@ -295,7 +321,11 @@ impl Place {
                 self.settings,
             )
         };
-        assert!(missing.len() as u64 <= told + self.untold, "lost without a count: {}", about());
+        assert!(
+            missing.len() as u64 <= told + self.untold + self.unsynced,
+            "lost without a count: {}",
+            about()
+        );
         let inexcusable = missing.difference(&self.excused).count() as u64;
         assert!(inexcusable <= self.dropped + self.untold, "not in memory: {}", about());
         // A disk that fails may keep what it should forget; then it is sent again, or counted again.
