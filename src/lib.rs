@@ -71,5 +71,7 @@ pub mod rules;
 pub mod schedule;
 pub mod secret;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod synthetic;
 pub mod upstream;

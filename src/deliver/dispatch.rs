@@ -34,8 +34,6 @@ mod backoff;
 mod books;
 mod held;
 mod lane;
-#[cfg(test)]
-mod simulation;
 mod spooling;
 #[cfg(test)]
 mod tests;

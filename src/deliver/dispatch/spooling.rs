@@ -34,21 +34,22 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = lane.at_rest() else { return lane.begin_open() };
         let (idle, dirty) = (spool.bytes() == 0, spool.is_dirty());
         let record_bytes = usize::try_from(spool.record_bytes()).unwrap_or(usize::MAX);
-        if self.is_write_due(now) {
+        // First of all, since how much a power failure costs depends on it.
+        if let Some(lane) = &mut self.lane
+            && (dirty || !idle)
+            && now >= lane.tended_at + lane.plan.sync_interval
+        {
+            lane.begin_tend(now, now_ns);
+        } else if self.is_write_due(now) {
             let parts = self.take_unwritten(record_bytes);
             if let Some(lane) = &mut self.lane {
                 let send = lane.plan.always && !self.backoff.failing();
                 lane.begin_write(parts, send, now_ns);
             }
-        } else if self.wants_record() {
-            if let Some(lane) = &mut self.lane {
-                lane.begin_read(now_ns);
-            }
-        } else if let Some(lane) = &mut self.lane
-            && (dirty || !idle)
-            && now >= lane.tended_at + lane.plan.sync_interval
+        } else if self.wants_record()
+            && let Some(lane) = &mut self.lane
         {
-            lane.begin_tend(now, now_ns);
+            lane.begin_read(now_ns);
         }
     }
 

@@ -8,13 +8,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::simulation::{Answer, Scripted, Seen, SimulatedClock, drive};
 use super::{Parts, Settings, Spooling, run};
 use crate::deliver::batch::{Batch, Buffer, queue};
 use crate::deliver::line::Line;
 use crate::deliver::spool::faults::FaultyDisk;
 use crate::deliver::{Clock, Outcome};
 use crate::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
+use crate::simulation::clock::{SimulatedClock, drive};
+use crate::simulation::scripted::{Answer, Scripted, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

@@ -80,6 +80,13 @@ pub struct FaultyLock {
     life: u32,
 }
 
+impl FaultyFile {
+    /// Which file it is, whatever its name.
+    pub fn number(&self) -> usize {
+        self.file
+    }
+}
+
 impl Drop for FaultyLock {
     fn drop(&mut self) {
         let mut state = self.disk.0.borrow_mut();
@@ -216,6 +223,33 @@ impl FaultyDisk {
     pub fn crash(&self) {
         let mut random = self.0.borrow_mut().random.fork();
         self.crash_torn(|tail| random.usize(0..=tail));
+    }
+
+    /// The process is killed: its locks are gone, and what it had written is there.
+    pub fn kill(&self) {
+        let state = &mut *self.0.borrow_mut();
+        state.life += 1;
+        state.locks.clear();
+        state.fails_in = None;
+    }
+
+    /// What was written to a file is on the disk, as happens sooner or later without a sync too.
+    pub fn write_back(&self, number: usize) {
+        let content = &mut self.0.borrow_mut().files[number];
+        content.durable.clone_from(&content.data);
+    }
+
+    /// The beginning of `bytes` reaches a file before the process is killed.
+    pub fn tear(&self, file: &FaultyFile, bytes: &[u8]) {
+        let state = &mut *self.0.borrow_mut();
+        state.fails_in = Some(0);
+        let torn = state.write(file.file, file.end, bytes);
+        debug_assert!(torn.is_err(), "it is not complete");
+    }
+
+    /// The number of the file of this name.
+    pub fn number(&self, path: &Path) -> Option<usize> {
+        self.0.borrow().find(path).ok()
     }
 
     /// The paths of all files.

@@ -1,0 +1,344 @@
+//! One seed: a few destinations, and lives of the engine one after the other until all is told.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::clock::SimulatedClock;
+use super::disk::{SimulatedDisk, Weather};
+use super::life::{self, Life};
+use super::truth::Truth;
+use crate::deliver::dispatch;
+use crate::deliver::influxdb::encode::{EncoderSettings, InfluxVersion};
+use crate::deliver::{Encode, Spooling, influxdb, ndjson, spool};
+use crate::event::{Kind, Listener};
+use crate::observe::ledger::{LossReason, Snapshot};
+use crate::shard;
+use crate::synthetic::{Cluster, Mix};
+
+/// Events that a destination which fails has not taken are on disk within three seconds of their
+/// dispatch; here of their encoding, so that the longest wait in an open batch comes on top.
+const SPOOLED_WITHIN: Duration = Duration::from_millis(4_200);
+
+/// A spool of so few bytes may have no room.
+const SMALL_SPOOL: u64 = 1 << 20;
+
+/// How a life of the engine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is told to stop, and everything goes well from then on or not.
+    Stop,
+    /// The process is killed.
+    Kill,
+    /// The power fails.
+    PowerOff,
+    /// Faults are over: everything on disk is delivered, then it is told to stop.
+    Peace,
+}
+
+/// A destination, which outlives the engine.
+pub struct Place {
+    pub name: String,
+    pub truth: Arc<Mutex<Truth>>,
+    pub disk: SimulatedDisk,
+    pub settings: dispatch::Settings,
+    pub spooling: Option<Spooling<SimulatedDisk>>,
+    pub unordered: bool,
+    version: Option<InfluxVersion>,
+    /// Events that were in memory, or not certainly on disk, in some crash.
+    excused: BTreeSet<usize>,
+    /// Counted as lost in all lives, refused ones not among them; in crashes, and otherwise.
+    crashed: u64,
+    dropped: u64,
+    /// Lost when the process was stopped between a loss and its count.
+    untold: u64,
+    /// Written to disk and lost when the power failed.
+    unsynced: u64,
+    /// What the ledger of the last life said: events in memory and events on disk.
+    last: (u64, u64),
+    /// Whether its disk has faults, besides forgetting what is not synced.
+    faulty: bool,
+    /// Whether it has had none so far.
+    fine: bool,
+}
+
+/// Everything that follows from one seed.
+pub struct World {
+    pub random: fastrand::Rng,
+    pub clock: SimulatedClock,
+    pub places: Vec<Place>,
+    pub cluster: Cluster,
+    pub shards: usize,
+    pub shard: shard::Settings,
+    /// Queued datagrams that the last life took with it, per listener.
+    pub queued: [u64; Listener::COUNT],
+    /// The receive time of the last datagram; none has the same.
+    pub last_ns: u64,
+    /// Polls in all lives.
+    pub steps: u64,
+}
+
+/// What a seed came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    pub events: u64,
+    pub steps: u64,
+    pub crashes: u64,
+    pub spooled: u64,
+    pub lost: u64,
+    pub refused: u64,
+    pub twice: u64,
+}
+
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.steps += other.steps;
+        self.crashes += other.crashes;
+        self.spooled += other.spooled;
+        self.lost += other.lost;
+        self.refused += other.refused;
+        self.twice += other.twice;
+    }
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let clock = SimulatedClock::default();
+        let places =
+            (0..random.usize(1..=2)).map(|index| Place::new(index, &clock, &mut random)).collect();
+        let shard = shard::Settings {
+            flush_interval: Duration::from_millis([1, 100, 1000][random.usize(0..3)]),
+            batch_bytes: 16 * 1024,
+            batch_events: random.u32(1..8),
+            turn_leases: shard::TURN_LEASES,
+        };
+        let shards = random.usize(1..=2);
+        let cluster = Cluster::new(random.u64(..), Mix::CLUSTER, 2);
+        let queued = [0; Listener::COUNT];
+        Self { random, clock, places, cluster, shards, shard, queued, last_ns: 0, steps: 0 }
+    }
+
+    /// Lives until the end, or until step `crash_at` of the first life, and from then on to the end.
+    pub fn run(mut self, crash_at: Option<(End, u64)>) -> Summary {
+        let mut summary = Summary::default();
+        let mut ends: Vec<End> = (0..self.random.usize(0..6))
+            .map(|_| [End::Stop, End::Kill, End::PowerOff][self.random.usize(0..3)])
+            .collect();
+        if let Some((end, _)) = crash_at {
+            ends = vec![end];
+        }
+        ends.push(End::Peace);
+        for end in ends {
+            let most = match (crash_at, end) {
+                (Some((_, step)), End::Kill | End::PowerOff) => step,
+                // As often early as late.
+                (None, End::Kill | End::PowerOff) => 1 << self.random.u32(1..12),
+                _ => u64::MAX,
+            };
+            summary.crashes += u64::from(matches!(end, End::Kill | End::PowerOff));
+            self.begin_life(end);
+            let snapshot = life::run(&mut self, &Life::draw(end, most));
+            self.end_life(end, &snapshot);
+            summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
+        }
+        for place in &self.places {
+            place.judge(summary.crashes > 0);
+            let truth = place.truth.lock().unwrap();
+            summary.events += truth.assigned() as u64;
+            summary.refused += truth.refused.len() as u64;
+            summary.twice += truth.unclear.len() as u64;
+            summary.lost += place.dropped + place.crashed;
+        }
+        summary.steps = self.steps;
+        summary
+    }
+
+    fn begin_life(&mut self, end: End) {
+        let random = &mut self.random;
+        for place in &mut self.places {
+            place.truth.lock().unwrap().begin_life();
+            let mut weather = Weather::default();
+            if end != End::Peace && place.faulty {
+                weather = Weather {
+                    failures: [0, 0, 20, 200][random.usize(0..4)],
+                    stalls: [0, 0, 0, 20][random.usize(0..4)],
+                    capacity: [None, None, Some(random.usize(0..400_000))][random.usize(0..3)],
+                    lie: Duration::from_millis([0, 0, 900][random.usize(0..3)]),
+                };
+            }
+            place.fine &= weather.is_fine();
+            place.disk.begin_life(weather);
+            if place.faulty && random.u32(0..6) == 0 && place.disk.flip() {
+                place.fine = false;
+            }
+        }
+    }
+
+    /// Notes what the ledger says, and what may be gone without it saying so.
+    fn end_life(&mut self, end: End, snapshot: &Snapshot) {
+        for (place, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
+            let dropped = counted.dropped.sum() - counted.dropped.get(LossReason::Refused);
+            // What the life before this one had left in memory; how much that was is in `last`.
+            place.crashed += place.last.0;
+            place.dropped += dropped - place.last.0;
+            place.last = (counted.in_flight, counted.counts.spooled);
+            match end {
+                End::Stop | End::Peace => assert_eq!(counted.in_flight, 0, "{snapshot:?}"),
+                End::Kill | End::PowerOff => {
+                    place.excuse(end == End::PowerOff, counted.counts.lost.sum());
+                    if end == End::Kill {
+                        place.disk.kill();
+                    } else {
+                        place.disk.power_off();
+                    }
+                }
+            }
+        }
+        for (queued, listener) in self.queued.iter_mut().zip(&snapshot.listeners) {
+            *queued = listener.queued;
+        }
+    }
+}
+
+impl Place {
+    fn new(index: usize, clock: &SimulatedClock, random: &mut fastrand::Rng) -> Self {
+        let name = format!("place{index}");
+        let poison_every = [0, 0, 5, 23][random.usize(0..4)];
+        let truth = Arc::new(Mutex::new(Truth::new(poison_every)));
+        let disk = SimulatedDisk::new(clock, random.u64(..));
+        let unordered = random.bool();
+        let settings = dispatch::Settings {
+            in_flight: random.usize(1..5),
+            held_bytes_max: [dispatch::HELD_BYTES_MAX, random.usize(5_000..60_000)]
+                [usize::from(random.u32(0..4) == 0)],
+            request_bytes_max: [0, 20_000, dispatch::REQUEST_BYTES_MAX][random.usize(0..3)],
+            age_max: Duration::from_secs([86_400, 8][usize::from(random.u32(0..5) == 0)]),
+            backoff_max: Duration::from_secs([1, 30][random.usize(0..2)]),
+            seed: random.u64(..),
+        };
+        let spooling = (random.u32(0..6) > 0).then(|| Spooling {
+            disk: disk.clone(),
+            settings: spool::Settings {
+                folder: format!("/spool/{name}").into(),
+                destination: name.clone(),
+                max_bytes: [8 << 30, random.u64(3_000..50_000)][usize::from(random.u32(0..4) == 0)],
+                max_age: Duration::from_secs([604_800, 10][usize::from(random.u32(0..5) == 0)]),
+            },
+            sync_interval: Duration::from_secs(1),
+            strict: random.u32(0..4) == 0,
+            always: random.u32(0..4) == 0,
+        });
+        let version =
+            [None, Some(InfluxVersion::V1), Some(InfluxVersion::V2), Some(InfluxVersion::V3)]
+                [random.usize(0..4)];
+        Self {
+            name,
+            truth,
+            disk,
+            settings,
+            spooling,
+            unordered,
+            version,
+            excused: BTreeSet::new(),
+            crashed: 0,
+            dropped: 0,
+            untold: 0,
+            unsynced: 0,
+            last: (0, 0),
+            faulty: random.bool(),
+            fine: true,
+        }
+    }
+
+    /// A real encoder of one of the formats.
+    pub fn encoder(&self) -> Box<dyn Encode> {
+        let kinds = [true; Kind::COUNT];
+        match self.version {
+            None => Box::new(ndjson::encode::Encoder::new(kinds)),
+            Some(version) => Box::new(influxdb::encode::Encoder::new(&EncoderSettings {
+                version,
+                user_tags: Vec::new(),
+                log_tags: Vec::new(),
+                tags_as_fields: Vec::new(),
+                log_row_tag: false,
+                kinds,
+            })),
+        }
+    }
+
+    /// In memory when the last life ended.
+    pub fn left_in_memory(&self) -> u64 {
+        self.last.0
+    }
+
+    /// A crash may cost what was in memory; when the power fails, what was not synced too.
+    fn excuse(&mut self, power_off: bool, counted: u64) {
+        let truth = self.truth.lock().unwrap();
+        let events = |lines: Vec<bytes::Bytes>| -> BTreeSet<usize> {
+            lines.iter().flat_map(|lines| truth.events_of(lines)).collect()
+        };
+        let kept = events(self.disk.kept(power_off));
+        self.excused.extend((0..truth.assigned()).filter(|event| !kept.contains(event)));
+        self.assert_spooled(&truth, &events(self.disk.kept(false)));
+        // A segment that is dropped is counted when the operation that drops it ends.
+        let missing = truth.missing();
+        let removed = events(self.disk.removed()).intersection(&missing).count() as u64;
+        self.untold += removed.saturating_sub(counted);
+        if power_off {
+            let unsynced = events(self.disk.kept(false)).difference(&kept).count() as u64;
+            self.unsynced += unsynced;
+        }
+    }
+
+    /// What a destination that does not work has not taken is on disk in time.
+    fn assert_spooled(&self, truth: &Truth, on_disk: &BTreeSet<usize>) {
+        let Some(spooling) = self.spooling.as_ref().filter(|_| self.fine) else { return };
+        let has_room = spooling.settings.max_bytes > SMALL_SPOOL
+            && self.settings.held_bytes_max == dispatch::HELD_BYTES_MAX;
+        if has_room && self.dropped + self.crashed == 0 {
+            let late = truth.to_be_spooled(SPOOLED_WITHIN);
+            let late: Vec<_> = late.difference(on_disk).collect();
+            assert!(late.is_empty(), "in memory only: {late:?} at {:?}", truth.now);
+        }
+    }
+
+    /// At the end of all lives.
+    fn judge(&self, crashes: bool) {
+        let truth = self.truth.lock().unwrap();
+        let missing = truth.missing();
+        let told = self.dropped + self.crashed;
+        let about = || {
+            format!(
+                "{} events, missing {missing:?}; counted {} and {} in crashes, untold {}, spooling \
+                 {:?}, {:?}",
+                truth.assigned(),
+                self.dropped,
+                self.crashed,
+                self.untold,
+                self.spooling.as_ref().map(|it| &it.settings),
+                self.settings,
+            )
+        };
+        assert!(
+            missing.len() as u64 <= told + self.untold + self.unsynced,
+            "lost without a count: {}",
+            about()
+        );
+        let inexcusable = missing.difference(&self.excused).count() as u64;
+        assert!(inexcusable <= self.dropped + self.untold, "not in memory: {}", about());
+        // A disk that fails may keep what it should forget; then it is sent again, or counted again.
+        if self.fine && !crashes && !self.disk.was_cut() {
+            if truth.unclear.is_empty() {
+                assert_eq!(missing.len() as u64, told, "counted and not lost: {}", about());
+            }
+            let twice = truth.needlessly_twice();
+            assert!(twice.is_empty(), "stored twice: {twice:?}, {}", about());
+        }
+        let strict = self.spooling.as_ref().is_some_and(|it| it.strict);
+        if self.fine && !crashes && (!self.unordered || (strict && self.settings.in_flight == 1)) {
+            assert!(truth.in_order(), "stored {:?}, {}", truth.first_stored, about());
+        }
+    }
+}
