@@ -136,14 +136,14 @@ done
 # Memory and descriptors at the end, against their medians in the first minute, when all is warm.
 jq -es --argjson sent "$sent" --argjson growth "$growth" '
     def median: sort | .[length / 2 | floor];
-    ([.[] | select(.s <= 60)]) as $first | (.[-3:]) as $last | .[-1] as $end
+    ([.[] | select(.s <= 60)]) as $first | (.[-3:]) as $last | .[-1] as $final
     | {
         sent: $sent,
         rss_mib: [($first | map(.rss_mib) | median), ($last | map(.rss_mib) | median), (map(.rss_mib) | max)],
         fds: [($first | map(.fds) | median), ($last | map(.fds) | median), (map(.fds) | max)],
         balanced: (map(.balanced) | all),
-        accounted: ($end.received + $end.kernel_dropped == $sent),
-        delivered: ($end.delivered == $end.routed)
+        accounted: ($final.received + $final.kernel_dropped == $sent),
+        delivered: ($final.delivered == $final.routed)
       }
     | . + { flat: (.rss_mib[1] <= .rss_mib[0] + $growth and .fds[1] <= .fds[0] + 4) }
     | ., (.flat and .balanced and .accounted and .delivered)' "$work/samples" || {
