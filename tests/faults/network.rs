@@ -36,7 +36,7 @@ impl Network {
         // The process id makes names (15 characters at most) and addresses ours; 198.18.0.0/15 is set
         // aside for tests of networks, so nothing real is hidden.
         let id = id();
-        let [_, third, fourth] = [0, 1, 2].map(|n| (id * 4 >> (8 * (2 - n))) & 0xff);
+        let [.., third, fourth] = (id << 2).to_be_bytes();
         let net = format!("198.18.{third}");
         let (near, far) = (format!("{net}.{}", fourth + 1), format!("{net}.{}", fourth + 2));
         let this = Self {

@@ -147,6 +147,24 @@ fn a_tenth_of_the_free_disk() {
 }
 
 #[test]
+fn others_that_fill_the_disk_do_not_push_out_what_is_there() {
+    let disk = FaultyDisk::new(1);
+    disk.set_capacity(100_000);
+    let (mut spool, _) = open(&disk, MANY);
+    for id in 0..100 {
+        push(&mut spool, id, 10);
+    }
+    let (before, _) = (spool.events(), spool.take_lost());
+    disk.set_capacity(usize::try_from(spool.bytes()).unwrap() + 2_000);
+    for id in 100..104 {
+        push(&mut spool, id, 10);
+    }
+    // Room for the new ones is made segment by segment, an eighth of the spool each.
+    assert!(spool.events() > before / 2, "{} of {before}", spool.events());
+    assert_eq!(spool.take_lost().full + spool.events(), before + 40);
+}
+
+#[test]
 fn a_full_disk_loses_nothing_that_is_there() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = open(&disk, MANY);
