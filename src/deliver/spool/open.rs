@@ -24,6 +24,7 @@ impl<D: Storage> Spool<D> {
     /// been lost, and it may be tried again.
     pub async fn open(disk: D, settings: Settings) -> Result<(Self, Found), SpoolError> {
         let mut spool = Self::empty(disk, settings);
+        spool.look_at_disk().await;
         let mut found = Found::default();
         let folder = spool.settings.folder.clone();
         let list = |listed: io::Result<Vec<Listed>>| {

@@ -381,15 +381,34 @@ impl<D: Storage> Spool<D> {
         Ok(())
     }
 
+    /// Sets the limit for a disk with so much free.
+    fn limit_to(&mut self, free: Option<u64>) {
+        let share = free.map_or(u64::MAX, |free| (free + self.bytes) / FREE_SHARE);
+        // When others have filled the disk the spool grows no more, but what it has is not theirs.
+        self.budget = self.settings.max_bytes.min(share.max(self.bytes));
+    }
+
+    /// Asks how much is free where the folder is or will be, so that the first record has its right
+    /// size already. Without an answer the first segment asks again.
+    pub(super) async fn look_at_disk(&mut self) {
+        let folder = self.settings.folder.clone();
+        for place in folder.ancestors() {
+            let here = place.as_os_str().is_empty();
+            match self.disk.free(if here { Path::new(".") } else { place }).await {
+                Ok(free) => return self.limit_to(free),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Drops the oldest segments until `length` more bytes fit.
     async fn make_room(&mut self, length: u64) -> Result<(), SpoolError> {
         if self.active.is_none() {
             let folder = &self.settings.folder;
             let free = self.disk.free(folder).await;
             let free = free.map_err(|error| SpoolError::io("ask the size of", folder, error))?;
-            let share = free.map_or(u64::MAX, |free| (free + self.bytes) / FREE_SHARE);
-            // When others have filled the disk the spool grows no more, but what it has is not theirs.
-            self.budget = self.settings.max_bytes.min(share.max(self.bytes));
+            self.limit_to(free);
         }
         while self.bytes + length > self.budget {
             // What is handed out is about to be delivered: it is the next one's turn.
