@@ -131,8 +131,8 @@ impl SimulatedDisk {
     pub fn flip(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         let is_complete = |path: &Path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.ends_with(".seg") && name.contains('-')
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            path.extension().is_some_and(|it| it == "seg") && stem.contains('-')
         };
         let mut paths = self.disk.paths();
         paths.retain(|path| is_complete(path));
