@@ -1,5 +1,6 @@
 //! What goes to disk and what comes back, and when.
 
+use std::collections::VecDeque;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
@@ -328,14 +329,16 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             self.settle_operation(report);
         }
         let clock = self.clock;
-        let keys: Vec<Key> = self.waiting.keys().copied().collect();
-        for key in keys {
+        let mut keys: VecDeque<Key> = self.waiting.keys().copied().collect();
+        let mut failures = 0;
+        while let Some(&key) = keys.front() {
             let Some(lane) = &mut self.lane else { return };
-            let Some(held) = self.waiting.get(&key) else { continue };
+            let whole = |held: &Held| held.record.is_some_and(|record| lane.is_whole(record));
             // What is left of a record that was cut becomes one of its own.
-            if held.record.is_some_and(|record| lane.is_whole(record)) {
+            let Some(held) = self.waiting.get(&key).filter(|held| !whole(held)) else {
+                keys.pop_front();
                 continue;
-            }
+            };
             let Some(spool) = lane.at_rest() else { return };
             let (bytes, events) = (held.bytes.clone(), held.events);
             match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
@@ -353,7 +356,10 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 }
                 Err(error) => {
                     self.books.spool_trouble(clock.now(), &error);
-                    break;
+                    failures += 1;
+                    if failures == CLOSE_ATTEMPTS {
+                        break;
+                    }
                 }
             }
         }
