@@ -6,6 +6,7 @@ use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,9 @@ use super::world::{End, Place, World};
 use crate::deliver::batch::{self, BatchReceiver};
 use crate::deliver::{Clock, dispatch};
 use crate::event::{Kind, Listener};
-use crate::observe::ledger::{DropReason, Ledger, LossReason, ReceiveCounts, Snapshot};
+use crate::observe::ledger::{
+    DestinationLedger, DropReason, Ledger, LossReason, ReceiveCounts, Snapshot,
+};
 use crate::rules::{EnabledKinds, Rules};
 use crate::shard::{Lookups, Output, Shard};
 use crate::synthetic::Cluster;
@@ -195,6 +198,32 @@ async fn watch(
     stop.told.set(true);
 }
 
+/// Starts what delivers, and returns what each shard writes to.
+fn start_places<'a>(
+    places: &[Place],
+    (shards, calm): (usize, bool),
+    (ledger, clock, stop): (&Ledger, &'a SimulatedClock, &Stop),
+    random: &mut fastrand::Rng,
+    tasks: &mut Tasks<'a>,
+) -> Vec<Vec<Output>> {
+    let mut outputs: Vec<Vec<Output>> = (0..shards).map(|_| Vec::new()).collect();
+    for (place, ledger) in places.iter().zip(&ledger.destinations) {
+        ledger.crashed.store(place.left_in_memory(), Ordering::Relaxed);
+        let (senders, receiver) = batch::queue(shards);
+        for (index, (outputs, sender)) in outputs.iter_mut().zip(senders).enumerate() {
+            let encoder = place.encoder();
+            let truth = Arc::clone(&place.truth);
+            let encoder = Box::new(Noting { encoder, truth, shard: index });
+            outputs.push(Output { encoder, sender, ledger: Arc::clone(ledger) });
+        }
+        let mut server = Server::new(clock, &place.truth, random.u64(..));
+        server.calm = calm;
+        server.unordered = place.unordered;
+        tasks.spawn(serve(place, receiver, Arc::clone(ledger), server, clock, stop.clone()));
+    }
+    outputs
+}
+
 /// Runs the engine until this life ends, and returns the ledger of that moment.
 pub fn run(world: &mut World, life: &Life) -> Snapshot {
     let clock = world.clock.clone();
@@ -202,7 +231,7 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     let names: Vec<String> = world.places.iter().map(|place| place.name.clone()).collect();
     let ledger = Arc::new(Ledger::new(1, world.shards, &names));
     for (crashed, queued) in ledger.crashed.iter().zip(world.queued) {
-        crashed.store(queued, std::sync::atomic::Ordering::Relaxed);
+        crashed.store(queued, Ordering::Relaxed);
     }
     let stop_at = clock.now() + Duration::from_millis(random.u64(1_000..40_000));
     // A timeout of nothing is a second signal.
@@ -220,21 +249,9 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
         ledger: Arc::clone(&ledger),
     }));
     let mut tasks = Tasks::default();
-    let mut outputs: Vec<Vec<Output>> = (0..world.shards).map(|_| Vec::new()).collect();
-    for (place, ledger) in world.places.iter().zip(&ledger.destinations) {
-        ledger.crashed.store(place.left_in_memory(), std::sync::atomic::Ordering::Relaxed);
-        let (senders, receiver) = batch::queue(world.shards);
-        for (index, (outputs, sender)) in outputs.iter_mut().zip(senders).enumerate() {
-            let encoder = place.encoder();
-            let truth = Arc::clone(&place.truth);
-            let encoder = Box::new(Noting { encoder, truth, shard: index });
-            outputs.push(Output { encoder, sender, ledger: Arc::clone(ledger) });
-        }
-        let mut server = Server::new(&clock, &place.truth, random.u64(..));
-        server.calm = life.end == End::Peace;
-        server.unordered = place.unordered;
-        tasks.spawn(serve(place, receiver, Arc::clone(ledger), server, &clock, stop.clone()));
-    }
+    let kind = (world.shards, life.end == End::Peace);
+    let parts = (&*ledger, &clock, &stop);
+    let outputs = start_places(&world.places, kind, parts, random, &mut tasks);
     let mut enabled = EnabledKinds([true; Kind::COUNT]);
     enabled.0[Kind::Repository as usize] = false;
     let rules = Arc::new(ArcSwap::from_pointee(Rules::accepting(enabled)));
@@ -269,7 +286,7 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
 fn serve<'a>(
     place: &Place,
     receiver: BatchReceiver,
-    ledger: Arc<crate::observe::ledger::DestinationLedger>,
+    ledger: Arc<DestinationLedger>,
     server: Server,
     clock: &'a SimulatedClock,
     stop: Stop,

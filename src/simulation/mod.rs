@@ -34,16 +34,13 @@ use world::{End, Summary, World};
 /// Seeds that are tried unless `RINGSIDE_SEEDS` says otherwise.
 const SEEDS: u64 = 2_000;
 
-/// Says how a seed is replayed when it fails.
-struct Replay(u64);
+/// Says what failed, and how it is replayed.
+struct Replay(String);
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Self(seed) = self;
-            eprintln!(
-                "seed {seed} fails; replay: RINGSIDE_SEED={seed} cargo test --lib simulation"
-            );
+            eprintln!("{}", self.0);
         }
     }
 }
@@ -59,9 +56,10 @@ fn every_event_is_delivered_or_spooled_or_counted() {
     let seeds = one.map_or(0..number("RINGSIDE_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
     let mut total = Summary::default();
     for seed in seeds {
-        let replay = Replay(seed);
+        let _replay = Replay(format!(
+            "seed {seed} fails; replay: RINGSIDE_SEED={seed} cargo test --lib simulation"
+        ));
         total += World::new(seed).run(None);
-        drop(replay);
     }
     println!("{total:?}");
 }
@@ -74,9 +72,11 @@ fn a_crash_at_every_await_point() {
     }
     for seed in [3, 4, 11] {
         for end in [End::Kill, End::PowerOff] {
-            let _replay = Replay(seed);
             // Longer than most lives.
             for step in 0..150 {
+                let _replay = Replay(format!(
+                    "seed {seed}, {end:?} at step {step} fails; replay: cargo test --lib await_point"
+                ));
                 World::new(seed).run(Some((end, step)));
             }
         }
