@@ -102,27 +102,27 @@ pub fn spool(args: &SpoolArgs) -> u8 {
 
 struct Spools {
     dir: PathBuf,
-    /// The folders of the file's destinations, if there is a file. Only their names count: the
-    /// directory may be another one.
-    own: Option<Vec<PathBuf>>,
+    /// The file's settings, if there is a file.
+    config: Option<Config>,
 }
 
 impl Spools {
     fn find(place: &Place) -> Result<Self, CommandError> {
-        let config = match &place.configfile {
-            Some(path) => config::load(path)?.config,
-            None => Config::default(),
-        };
-        let dir = place.dir.clone().unwrap_or_else(|| PathBuf::from(&config.ringside.spool.dir));
-        let own = place.configfile.is_some().then(|| settings::spool_folders(&config));
-        Ok(Self { dir, own: own.transpose()? })
+        let loaded = place.configfile.as_ref().map(|path| config::load(path)).transpose()?;
+        let config = loaded.map(|loaded| loaded.config);
+        let configured = config.as_ref().map(|config| config.ringside.spool.dir.clone());
+        let default = || Config::default().ringside.spool.dir;
+        let dir = place.dir.clone();
+        let dir = dir.unwrap_or_else(|| PathBuf::from(configured.unwrap_or_else(default)));
+        Ok(Self { dir, config })
     }
 
     fn list(&self) -> Result<u8, CommandError> {
         let folders = inspect::folders(&self.dir)?;
         let mut rows =
             vec![["FOLDER", "DESTINATION", "EVENTS", "BYTES", "OLDEST", ""].map(str::to_owned)];
-        rows.extend(folders.iter().map(|folder| self.row(folder)));
+        let own = self.config.as_ref().map(settings::spool_folders).transpose()?;
+        rows.extend(folders.iter().map(|folder| row(folder, own.as_deref())));
         if folders.is_empty() {
             eprintln!("{}: nothing waits here", self.dir.display());
             return Ok(EXIT_OK);
@@ -131,27 +131,6 @@ impl Spools {
         let written = stdout.write_all(table(&rows).as_bytes()).and_then(|()| stdout.flush());
         written.map_err(|error| CommandError::Write { to: "the list".into(), error })?;
         Ok(EXIT_OK)
-    }
-
-    fn row(&self, folder: &Folder) -> [String; 6] {
-        let name = |path: &Path| path.file_name().map(ToOwned::to_owned);
-        let belongs =
-            self.own.as_ref().map(|own| own.iter().any(|own| name(own) == name(&folder.path)));
-        let note = match belongs {
-            None => "",
-            Some(true) => "of a destination of this file",
-            Some(false) => "of former settings: not sent by itself; export it or delete the folder",
-        };
-        let destination =
-            if folder.destination.is_empty() { "-" } else { folder.destination.as_str() };
-        [
-            shown(&folder.path),
-            destination.to_owned(),
-            folder.events.to_string(),
-            folder.bytes.to_string(),
-            folder.oldest_ns.map_or_else(|| "-".to_owned(), time),
-            note.to_owned(),
-        ]
     }
 
     fn verify(&self, wanted: &[PathBuf]) -> Result<u8, CommandError> {
@@ -212,6 +191,27 @@ impl Spools {
         }
         Err(CommandError::Unknown { folder: folder.to_owned(), dir: self.dir.clone() })
     }
+}
+
+/// `own` are the folders of the file's destinations, if there is a file. Only their names count: the
+/// directory may be another one.
+fn row(folder: &Folder, own: Option<&[PathBuf]>) -> [String; 6] {
+    let name = |path: &Path| path.file_name().map(ToOwned::to_owned);
+    let belongs = own.map(|own| own.iter().any(|own| name(own) == name(&folder.path)));
+    let note = match belongs {
+        None => "",
+        Some(true) => "of a destination of this file",
+        Some(false) => "of former settings: not sent by itself; export it or delete the folder",
+    };
+    let destination = if folder.destination.is_empty() { "-" } else { folder.destination.as_str() };
+    [
+        shown(&folder.path),
+        destination.to_owned(),
+        folder.events.to_string(),
+        folder.bytes.to_string(),
+        folder.oldest_ns.map_or_else(|| "-".to_owned(), time),
+        note.to_owned(),
+    ]
 }
 
 fn write_lines(
