@@ -339,7 +339,7 @@ impl Place {
         }
         // What is left of a record that the destination took or refused in part is written anew when
         // the engine stops, behind the records that follow it.
-        let cut = stops && !truth.refused.is_empty();
+        let cut = stops && truth.divided;
         let strict = self.spooling.as_ref().is_some_and(|it| it.strict);
         if self.fine
             && !crashes
