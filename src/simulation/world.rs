@@ -188,7 +188,8 @@ impl World {
             match end {
                 End::Stop | End::Peace => assert_eq!(counted.in_flight, 0, "{snapshot:?}"),
                 End::Kill | End::PowerOff => {
-                    place.excuse(end == End::PowerOff, counted.counts.lost.sum());
+                    let full = counted.counts.lost.get(LossReason::SpoolFull);
+                    place.excuse(end == End::PowerOff, full);
                     if end == End::Kill {
                         place.disk.kill();
                     } else {
