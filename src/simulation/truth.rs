@@ -1,12 +1,16 @@
 //! What really becomes of each event of one destination, as nobody inside the engine knows it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::deliver::{Buffer, Encode, Outcome};
 use crate::enrich::Enriched;
 use crate::event::Event;
+
+/// What is in a request cannot be written to disk. After one that took longer than this, an event
+/// waits anew.
+const LONG: Duration = Duration::from_millis(500);
 
 /// The events of one destination, by number in the order in which they were encoded.
 #[derive(Debug, Default)]
@@ -23,14 +27,16 @@ pub struct Truth {
     pub refused: BTreeSet<usize>,
     /// Those that were stored by a request whose sender does not know that.
     pub unclear: BTreeSet<usize>,
+    /// Whether a request was refused in a way that makes its sender divide it.
+    pub divided: bool,
     /// Every so many events is one that the server never takes; 0 for none.
     poison_every: usize,
     /// Time, as of the last step.
     pub now: Duration,
-    /// When each was encoded.
-    encoded_at: Vec<Duration>,
-    /// In requests under way.
-    under_way: BTreeSet<usize>,
+    /// When each was encoded, or came back from a request that took long.
+    waiting_since: Vec<Duration>,
+    /// In requests under way, and since when.
+    under_way: BTreeMap<usize, Duration>,
     /// When a sender was told of a failure for the first time since it was told of anything else.
     failing_since: Option<Duration>,
     /// Since this life began: encoded, acknowledged and refused as the sender was told.
@@ -55,7 +61,7 @@ impl Truth {
     }
 
     fn assign(&mut self, line: &[u8], shard: usize) {
-        self.encoded_at.push(self.now);
+        self.waiting_since.push(self.now);
         let line = line.strip_suffix(b"\n").expect("one line per event");
         let before = self.numbers.insert(line.into(), self.times.len());
         assert_eq!(before, None, "lines are unique");
@@ -91,9 +97,11 @@ impl Truth {
     pub fn set_under_way(&mut self, events: &[usize], begins: bool) {
         for event in events {
             if begins {
-                self.under_way.insert(*event);
-            } else {
-                self.under_way.remove(event);
+                self.under_way.insert(*event, self.now);
+            } else if let Some(since) = self.under_way.remove(event)
+                && self.now > since + LONG
+            {
+                self.waiting_since[*event] = self.now;
             }
         }
     }
@@ -106,7 +114,7 @@ impl Truth {
         }
         let mut events = self.missing();
         events.retain(|event| {
-            self.now >= self.encoded_at[*event] + limit && !self.under_way.contains(event)
+            self.now >= self.waiting_since[*event] + limit && !self.under_way.contains_key(event)
         });
         events
     }
@@ -123,6 +131,10 @@ impl Truth {
         } else {
             self.failing_since = None;
         }
+        self.divided |= matches!(
+            outcome,
+            Outcome::RefusedLines { .. } | Outcome::RefusedUnnamed { .. } | Outcome::TooLarge
+        );
         let mut refused: BTreeSet<usize> = match outcome {
             Outcome::Delivered | Outcome::Partial { .. } => {
                 events.iter().copied().filter(|&event| self.is_poison(event)).collect()

@@ -188,7 +188,8 @@ impl World {
             match end {
                 End::Stop | End::Peace => assert_eq!(counted.in_flight, 0, "{snapshot:?}"),
                 End::Kill | End::PowerOff => {
-                    place.excuse(end == End::PowerOff, counted.counts.lost.sum());
+                    let full = counted.counts.lost.get(LossReason::SpoolFull);
+                    place.excuse(end == End::PowerOff, full);
                     if end == End::Kill {
                         place.disk.kill();
                     } else {
@@ -339,7 +340,7 @@ impl Place {
         }
         // What is left of a record that the destination took or refused in part is written anew when
         // the engine stops, behind the records that follow it.
-        let cut = stops && !truth.refused.is_empty();
+        let cut = stops && truth.divided;
         let strict = self.spooling.as_ref().is_some_and(|it| it.strict);
         if self.fine
             && !crashes
