@@ -26,7 +26,7 @@ use ringside::deliver::new_relic::encode::{self as new_relic, Levels};
 use ringside::deliver::{Clock, Encode, ndjson};
 use ringside::event::{Kind, Listener};
 use ringside::observe::histogram::Latency;
-use ringside::observe::ledger::Ledger;
+use ringside::observe::ledger::{Ledger, ReceiveCounts};
 use ringside::rules::{EnabledKinds, Rules};
 use ringside::shard::{Lookups, Output, Settings, Shard};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -121,6 +121,10 @@ fuzz_target!(|input: &[u8]| {
     let latency = Arc::new(Latency::default());
     let mut shard = Shard::new(0, settings, lookups, Arc::clone(&ledger), outputs, latency);
     let source = SocketAddr::from(([127, 0, 0, 1], 1));
+    // As the receiver counts what it hands over.
+    let handed = datagrams.split(|byte| *byte == 0xff).count() as u64;
+    let received = ReceiveCounts { received: handed, handed, ..ReceiveCounts::default() };
+    ledger.receivers[0][listener as usize].publish(&received);
     shard.begin_turn();
     for (time, datagram) in datagrams.split(|byte| *byte == 0xff).enumerate() {
         let datagram = &datagram[..datagram.len().min(DATAGRAM_MAX)];
@@ -129,7 +133,9 @@ fuzz_target!(|input: &[u8]| {
     shard.end_turn(&Still);
     shard.flush(Duration::ZERO, true);
     shard.end_turn(&Still);
-    assert!(ledger.snapshot().balanced());
+    let snapshot = ledger.snapshot();
+    assert!(snapshot.balanced());
+    assert_eq!(snapshot.listeners[listener as usize].queued, 0);
     for (name, mut batches) in NAMES.iter().zip(batches) {
         while let Some(batch) = batches.try_recv() {
             check(reader(name), &batch.bytes, batch.events);

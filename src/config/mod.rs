@@ -235,8 +235,9 @@ fn parse_bytes(bytes: &[u8], file_name: &str, overrides: Overrides) -> Result<Lo
         overrides.apply(config);
         report.unused = checks::unused_sections(config);
         config.check(&Path::Key(&Path::Root, ROOT), &mut report);
-        // With values missing, what the sections say together would be beside the point.
-        if complete {
+        // With values missing, what the sections say together would be beside the point; not so with
+        // values that are missing where nobody uses them, which is no problem.
+        if complete || report.problems() == 0 {
             checks::check(config, &mut report);
         }
         let keys = report.take_without_effect();
