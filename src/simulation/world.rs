@@ -184,12 +184,14 @@ impl World {
             // What the life before this one had left in memory; how much that was is in `last`.
             place.crashed += place.last.0;
             place.dropped += dropped - place.last.0;
+            if end != End::Peace {
+                place.note_untold(counted.counts.lost.get(LossReason::SpoolFull));
+            }
             place.last = (counted.in_flight, counted.counts.spooled);
             match end {
                 End::Stop | End::Peace => assert_eq!(counted.in_flight, 0, "{snapshot:?}"),
                 End::Kill | End::PowerOff => {
-                    let full = counted.counts.lost.get(LossReason::SpoolFull);
-                    place.excuse(end == End::PowerOff, full);
+                    place.excuse(end == End::PowerOff);
                     if end == End::Kill {
                         place.disk.kill();
                     } else {
@@ -275,8 +277,19 @@ impl Place {
         self.last.0
     }
 
+    /// What a dropped segment held is counted when the operation that drops it ends, which a crash,
+    /// or a disk that is not waited for at a stop, may prevent.
+    fn note_untold(&mut self, counted: u64) {
+        let truth = self.truth.lock().unwrap();
+        let missing = truth.missing();
+        let removed = self.disk.removed();
+        let removed = removed.iter().flat_map(|lines| truth.events_of(lines));
+        let removed = removed.filter(|event| missing.contains(event)).count() as u64;
+        self.untold += removed.saturating_sub(counted);
+    }
+
     /// A crash may cost what was in memory; when the power fails, what was not synced too.
-    fn excuse(&mut self, power_off: bool, counted: u64) {
+    fn excuse(&mut self, power_off: bool) {
         let truth = self.truth.lock().unwrap();
         let events = |lines: Vec<bytes::Bytes>| -> BTreeSet<usize> {
             lines.iter().flat_map(|lines| truth.events_of(lines)).collect()
@@ -284,10 +297,6 @@ impl Place {
         let kept = events(self.disk.kept(power_off));
         self.excused.extend((0..truth.assigned()).filter(|event| !kept.contains(event)));
         self.assert_spooled(&truth, &events(self.disk.kept(false)));
-        // A segment that is dropped is counted when the operation that drops it ends.
-        let missing = truth.missing();
-        let removed = events(self.disk.removed()).intersection(&missing).count() as u64;
-        self.untold += removed.saturating_sub(counted);
         if power_off {
             let unsynced = events(self.disk.kept(false)).difference(&kept).count() as u64;
             self.unsynced += unsynced;

@@ -312,6 +312,11 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 () = clock.sleep(SAVE_MAX) => {}
             }
         }
+        // A write that is not waited for any more may have pushed out others.
+        if let Some(spool) = self.lane.as_mut().and_then(|lane| lane.spool.as_mut()) {
+            self.books.lost_on_disk(spool.take_lost());
+            self.books.spool_bytes(spool.bytes());
+        }
         let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
         let waiting = std::mem::take(&mut self.waiting);
         for (_, held) in waiting.into_iter().chain(unwritten.into_iter().flatten()) {
