@@ -19,8 +19,16 @@ fn settings() -> EncoderSettings {
     }
 }
 
-/// Payload and topics of an event of which `change` may add what is known.
-fn encode(payload: &str, change: impl FnOnce(&mut Enriched<'_>)) -> (String, Vec<String>) {
+/// What is known about an event beside itself.
+#[derive(Default)]
+struct Known<'a> {
+    app_name: Option<&'a str>,
+    user_agent: Option<&'a UserAgent>,
+    categories: Option<&'a [&'a Category]>,
+}
+
+/// Payload and topics of an event.
+fn encode(payload: &str, known: &Known<'_>) -> (String, Vec<String>) {
     let listener = Kind::ALL
         .into_iter()
         .find(|kind| payload.starts_with(&format!("/{}/", kind.name())))
@@ -28,8 +36,8 @@ fn encode(payload: &str, change: impl FnOnce(&mut Enriched<'_>)) -> (String, Vec
         .listener();
     let mut scratch = Vec::new();
     let event = parse(listener, payload.as_bytes(), &mut scratch).unwrap();
-    let mut enriched = Enriched::plain(&event, 1);
-    change(&mut enriched);
+    let Known { app_name, user_agent, categories } = *known;
+    let enriched = Enriched { app_name, user_agent, categories, ..Enriched::plain(&event, 1) };
     let mut out = Buffer::default();
     Encoder::new(&settings()).encode(&enriched, &mut out);
     let line = String::from_utf8(out.to_vec()).unwrap();
@@ -52,10 +60,10 @@ fn a_user_event() {
         os_name: "Linux".into(),
         ..UserAgent::default()
     };
-    let (payload, topics) = encode(START, |enriched| {
-        enriched.app_name = Some("Sales \\");
-        enriched.user_agent = Some(Box::leak(Box::new(agent)));
-    });
+    let (payload, topics) = encode(
+        START,
+        &Known { app_name: Some("Sales \\"), user_agent: Some(&agent), ..Known::default() },
+    );
     assert_eq!(topics, ["all", "start"]);
     assert_eq!(
         payload,
@@ -74,10 +82,8 @@ fn a_user_event() {
 fn a_log_event_with_categories() {
     let category = Category { name: "a\tb".into(), value: "1".into() };
     let both = [&category, &category];
-    let (payload, topics) = encode(&proxy("System.Proxy"), |enriched| {
-        enriched.categories =
-            Some(Box::leak(Box::new(both.map(|c| &*Box::leak(Box::new(c.clone()))))));
-    });
+    let (payload, topics) =
+        encode(&proxy("System.Proxy"), &Known { categories: Some(&both), ..Known::default() });
     assert_eq!(topics, ["log", "log/system/proxy"]);
     assert_eq!(
         payload,
@@ -93,7 +99,7 @@ fn a_log_event_with_categories() {
 
 #[test]
 fn a_performance_event_has_the_name_of_its_app_behind_the_id() {
-    let (payload, _) = encode("/qseow-qix-perf/;4;;;INFO;h", |_| {});
+    let (payload, _) = encode("/qseow-qix-perf/;4;;;INFO;h", &Known::default());
     assert!(payload.contains(r#""app_id":"","app_name":"","request_id""#), "{payload}");
     assert!(payload.contains(r#","event_activity_source":"user","user_full":"""#), "{payload}");
     assert!(payload.contains(r#""process_time":null"#), "{payload}");
@@ -110,7 +116,7 @@ fn levels_without_a_name_and_wildcards_become_underscores() {
         ("A+.#.b#", "log/a_/_/b_"),
         ("É.\u{FFFF}\u{85}", "log/é/__"),
     ] {
-        let (payload, topics) = encode(&proxy(subsystem), |_| {});
+        let (payload, topics) = encode(&proxy(subsystem), &Known::default());
         assert_eq!(topics[1], topic, "{subsystem:?}");
         let json: Json = serde_json::from_str(&payload).unwrap();
         assert_eq!(json["subsystem"], subsystem, "the payload keeps the original");
@@ -119,7 +125,7 @@ fn levels_without_a_name_and_wildcards_become_underscores() {
 
 #[test]
 fn topics_of_the_file_are_cleaned_and_cut() {
-    let (_, topics) = encode(&START.replace("Start", "Stop"), |_| {});
+    let (_, topics) = encode(&START.replace("Start", "Stop"), &Known::default());
     assert_eq!(topics, ["all", "s_top"]);
     let long = clean(&"é".repeat(40_000), TOPIC_MAX);
     assert_eq!(long.len(), TOPIC_MAX - 1, "not inside a character");
@@ -150,7 +156,7 @@ proptest! {
         columns in prop::collection::vec("[a\\\\\"{}+#./İȺ\u{FDD0}\u{1}\n\r\t]{0,90}", 0..30),
     ) {
         let payload = format!("/{}/;{}", kind.name(), columns.join(";"));
-        let (json, topics) = encode(&payload, |_| {});
+        let (json, topics) = encode(&payload, &Known::default());
         prop_assert!(serde_json::from_str::<Json>(&json).unwrap().is_object());
         for topic in topics {
             prop_assert!(topic.chars().all(is_allowed), "{:?}", topic);
