@@ -254,8 +254,11 @@ fn a_message_that_the_broker_never_takes_is_refused_and_the_rest_goes_on() {
             |n| if is_long(n) { long_event(n) } else { proxy_event(&format!("event {n}")) };
         send_all(ringside.log_events, (0..EVENTS).map(message));
         let refused = (0..EVENTS).filter(|&n| is_long(n)).count() as u64;
-        let stats = ringside.wait_stats("all have an outcome", |stats| {
-            number(stats, "/destinations/mqtt/assigned") == EVENTS && undecided(stats) == 0
+        // Every attempt waits longer than the one before; with bad luck that adds up to minutes.
+        let stats = wait_for("all have an outcome", 6 * DEADLINE, || {
+            let stats = ringside.stats();
+            let assigned = number(&stats, "/destinations/mqtt/assigned");
+            (assigned == EVENTS && undecided(&stats) == 0).then_some(stats)
         });
         assert_eq!(number(&stats, "/destinations/mqtt/dropped/refused"), refused, "{stats:#}");
         assert_eq!(number(&stats, "/destinations/mqtt/delivered"), EVENTS - refused);
