@@ -1,18 +1,20 @@
 //! Categories of log events, by level and by what the message says.
 //!
-//! All rules are tried. The texts of all of them are searched for in one pass by one multi-pattern
-//! matcher, and of those that have to stand at the start or end of a message, only what is found there
-//! counts. All compare with case, with the message as destinations get it.
+//! All rules are tried. The texts of all of them are searched for together, and of those that have to
+//! stand at the start or end of a message, only what is found there counts. All compare with case, with
+//! the message as destinations get it.
 //!
 //! Performance events have no message: no text is found in them, so they get the default category
 //! (difference 7).
 
-use aho_corasick::AhoCorasick;
+mod texts;
+
 use smallvec::SmallVec;
 
 use super::{Categories, Category, RulesError};
 use crate::event::{Column, Event};
 use crate::observe::ledger::RejectReason;
+use texts::Texts;
 
 /// Rules, and what becomes of events that none of them matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,10 +121,8 @@ impl<'l> FromIterator<&'l Level> for Levels {
 pub(super) struct Categoriser {
     rules: Vec<CompiledRule>,
     default: Vec<Category>,
-    /// Finds the texts; `None` if there are none.
-    texts: Option<AhoCorasick>,
-    /// Whose each of these texts is, and where it has to stand.
-    owners: Vec<(usize, Place)>,
+    /// The texts of all rules; each finds the number of its rule and where it has to stand.
+    texts: Texts<(usize, Place)>,
     /// The rules of which a text is empty: they match every message.
     always: Hits,
     /// The levels of all rules. Performance events are INFO, which few rules are about.
@@ -160,32 +160,28 @@ type Hits = SmallVec<[u64; 4]>;
 impl Categoriser {
     pub fn new(settings: &Categorise) -> Result<Self, RulesError> {
         let mut always = Hits::from_elem(0, settings.rules.len().div_ceil(BITS));
-        let mut texts: Vec<&str> = Vec::new();
-        let mut owners = Vec::new();
+        let mut texts = Vec::new();
         let mut rules = Vec::with_capacity(settings.rules.len());
         for (index, rule) in settings.rules.iter().enumerate() {
             for (text, place) in rule.filters.iter().map(Filter::text_and_place) {
                 if text.is_empty() {
                     set(&mut always, index);
                 } else {
-                    texts.push(text);
-                    owners.push((index, place));
+                    texts.push((text, (index, place)));
                 }
             }
             let levels = rule.levels.iter().collect();
             rules.push(CompiledRule { levels, action: rule.action.clone() });
         }
         let levels = Levels(rules.iter().fold(0, |set, rule| set | rule.levels.0));
-        // Without a prefilter: messages are short, and of many texts some rare byte is in each.
-        let matcher = || AhoCorasick::builder().prefilter(false).build(&texts);
-        let texts = if texts.is_empty() { None } else { Some(matcher()?) };
+        let texts = Texts::new(texts)?;
         let mut default: Vec<Category> = Vec::new();
         for category in &settings.default {
             if !default.contains(category) {
                 default.push(category.clone());
             }
         }
-        Ok(Self { rules, default, texts, owners, always, levels })
+        Ok(Self { rules, default, texts, always, levels })
     }
 
     /// The categories of an event, without duplicates, in the order of the rules; or that a rule
@@ -220,19 +216,16 @@ impl Categoriser {
     /// The rules of which a text stands in the message where it has to, whatever their levels.
     fn matching(&self, message: &str) -> Hits {
         let mut hits = self.always.clone();
-        let Some(texts) = &self.texts else { return hits };
-        // Overlapping, because a text of one rule may lie within that of another.
-        for found in texts.find_overlapping_iter(message) {
-            let (owner, place) = self.owners[found.pattern().as_usize()];
+        self.texts.each_in(message, |range, &(rule, place)| {
             let stands = match place {
-                Place::Start => found.start() == 0,
-                Place::End => found.end() == message.len(),
+                Place::Start => range.start == 0,
+                Place::End => range.end == message.len(),
                 Place::Anywhere => true,
             };
             if stands {
-                set(&mut hits, owner);
+                set(&mut hits, rule);
             }
-        }
+        });
         hits
     }
 }

@@ -9,7 +9,7 @@
 //! (differences 4 and 28).
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::event::{Column, Event};
@@ -65,122 +65,139 @@ pub enum Choice {
     Only(Vec<String>),
 }
 
-type Set<T> = HashSet<T, RandomState>;
-
-/// The filters, ready for looking up.
+/// The filters, ready for looking up: an event asks once for its app, its method and so on, and learns
+/// which of the filters want it.
 #[derive(Debug)]
-pub(super) struct Monitor {
-    all_apps: Option<AllAppsFilter>,
-    app_specific: Vec<SomeAppsFilter>,
-}
+pub(super) struct Monitor(Vec<Group>);
 
-#[derive(Debug)]
-struct AllAppsFilter {
-    excluded: Apps,
-    object_types: Texts,
+/// A set of the filters of a [`Group`], one bit each.
+type Filters = u64;
+
+/// As many filters as fit into the bits of [`Filters`].
+#[derive(Debug, Default)]
+struct Group {
+    apps: Apps,
     methods: Texts,
-}
-
-#[derive(Debug)]
-struct SomeAppsFilter {
-    included: Apps,
     object_types: Texts,
     objects: Texts,
-    methods: Texts,
 }
 
 impl Monitor {
     pub fn new(filter: &MonitorFilter) -> Self {
-        Self {
-            all_apps: filter.all_apps.as_ref().map(|all| AllAppsFilter {
-                excluded: Apps::new(&all.exclude),
-                object_types: Texts::new(&all.object_types),
-                methods: Texts::new(&all.methods),
-            }),
-            app_specific: filter
-                .app_specific
-                .iter()
-                .map(|some| SomeAppsFilter {
-                    included: Apps::new(&some.include),
-                    object_types: Texts::new(&some.object_types),
-                    objects: Texts::new(&some.objects),
-                    methods: Texts::new(&some.methods),
-                })
-                .collect(),
+        let count = usize::from(filter.all_apps.is_some()) + filter.app_specific.len();
+        let mut groups = Vec::new();
+        groups.resize_with(count.div_ceil(Filters::BITS as usize), Group::default);
+        let mut bits = (0..count)
+            .map(|index| (index / Filters::BITS as usize, 1 << (index % Filters::BITS as usize)));
+        let every_object = Choice::AllBut(Vec::new());
+        for (all, (group, bit)) in filter.all_apps.iter().zip(&mut bits) {
+            let group: &mut Group = &mut groups[group];
+            group.apps.add(bit, &all.exclude, false);
+            group.methods.add(bit, &all.methods);
+            group.object_types.add(bit, &all.object_types);
+            group.objects.add(bit, &every_object);
         }
+        for (some, (group, bit)) in filter.app_specific.iter().zip(bits) {
+            let group = &mut groups[group];
+            group.apps.add(bit, &some.include, true);
+            group.methods.add(bit, &some.methods);
+            group.object_types.add(bit, &some.object_types);
+            group.objects.add(bit, &some.objects);
+        }
+        Self(groups)
     }
 
     /// Whether one of the filters accepts the event.
     pub fn accepts(&self, event: &Event<'_>, app_name: Option<&str>) -> bool {
         let app = event.uuid(Column::AppId);
-        self.all_apps.as_ref().is_some_and(|all| {
-            !all.excluded.contain(app, app_name)
-                && all.object_types.want(event, Column::ObjectType)
-                && all.methods.want(event, Column::Method)
-        }) || self.app_specific.iter().any(|some| {
-            some.included.contain(app, app_name)
-                && some.object_types.want(event, Column::ObjectType)
-                && some.objects.want(event, Column::ObjectId)
-                && some.methods.want(event, Column::Method)
+        self.0.iter().any(|group| {
+            let texts = [
+                (&group.methods, Column::Method),
+                (&group.object_types, Column::ObjectType),
+                (&group.objects, Column::ObjectId),
+            ];
+            let of_app = group.apps.wanted_by(app, app_name);
+            let accepted_by = texts.into_iter().fold(of_app, |filters, (texts, column)| {
+                // Nobody asks on what no filter is left for.
+                if filters == 0 { 0 } else { filters & texts.wanted_by(event, column) }
+            });
+            accepted_by != 0
         })
     }
 }
 
-/// Apps by id, by name and by both.
+type Map<K> = HashMap<K, Filters, RandomState>;
+
+/// The apps that filters list, by id, by name and by both.
 #[derive(Debug, Default)]
 struct Apps {
-    any: bool,
-    ids: Set<Uuid>,
-    names: Set<Box<str>>,
-    named_ids: HashMap<Uuid, Vec<Box<str>>, RandomState>,
+    any: Filters,
+    ids: Map<Uuid>,
+    names: Map<Box<str>>,
+    named_ids: HashMap<Uuid, Vec<(Box<str>, Filters)>, RandomState>,
+    /// The filters that want what they do not list.
+    all_but: Filters,
 }
 
 impl Apps {
-    fn new(selectors: &[AppSelector]) -> Self {
-        let mut apps = Self::default();
+    fn add(&mut self, filter: Filters, selectors: &[AppSelector], wanted: bool) {
         for AppSelector { id, name } in selectors {
             match (id, name.as_deref()) {
-                (None, None) => apps.any = true,
-                (Some(id), None) => drop(apps.ids.insert(*id)),
-                (None, Some(name)) => drop(apps.names.insert(name.into())),
-                (Some(id), Some(name)) => apps.named_ids.entry(*id).or_default().push(name.into()),
+                (None, None) => self.any |= filter,
+                (Some(id), None) => *self.ids.entry(*id).or_default() |= filter,
+                (None, Some(name)) => *self.names.entry(name.into()).or_default() |= filter,
+                (Some(id), Some(name)) => {
+                    self.named_ids.entry(*id).or_default().push((name.into(), filter));
+                }
             }
         }
-        apps
+        if !wanted {
+            self.all_but |= filter;
+        }
     }
 
-    fn contain(&self, id: Option<Uuid>, name: Option<&str>) -> bool {
-        let has_id = id.is_some_and(|id| self.ids.contains(&id));
-        let has_name = name.is_some_and(|name| self.names.contains(name));
-        let has_both = || {
-            let (Some(id), Some(name)) = (id, name) else { return false };
-            self.named_ids.get(&id).is_some_and(|names| names.iter().any(|known| **known == *name))
-        };
-        self.any || has_id || has_name || has_both()
+    fn wanted_by(&self, id: Option<Uuid>, name: Option<&str>) -> Filters {
+        let mut listed_by = self.any;
+        if let Some(id) = &id {
+            listed_by |= self.ids.get(id).unwrap_or(&0);
+            if let (Some(name), Some(named)) = (name, self.named_ids.get(id)) {
+                let same = named.iter().filter(|(known, _)| **known == *name);
+                listed_by |= same.fold(0, |filters, (_, filter)| filters | filter);
+            }
+        }
+        if let Some(name) = name {
+            listed_by |= self.names.get(name).unwrap_or(&0);
+        }
+        listed_by ^ self.all_but
     }
 }
 
-/// A [`Choice`] to look up bytes in.
-#[derive(Debug)]
+/// The texts that filters list for one column.
+#[derive(Debug, Default)]
 struct Texts {
-    listed: Set<Box<[u8]>>,
-    /// Whether what is listed is wanted, or what is not.
-    wanted: bool,
+    listed: Map<Box<[u8]>>,
+    /// The filters that want what they do not list.
+    all_but: Filters,
 }
 
 impl Texts {
-    fn new(choice: &Choice) -> Self {
-        let (texts, wanted) = match choice {
-            Choice::AllBut(texts) => (texts, false),
-            Choice::Only(texts) => (texts, true),
+    fn add(&mut self, filter: Filters, choice: &Choice) {
+        let texts = match choice {
+            Choice::AllBut(texts) => {
+                self.all_but |= filter;
+                texts
+            }
+            Choice::Only(texts) => texts,
         };
-        Self { listed: texts.iter().map(|text| text.as_bytes().into()).collect(), wanted }
+        for text in texts {
+            *self.listed.entry(text.as_bytes().into()).or_default() |= filter;
+        }
     }
 
-    fn want(&self, event: &Event<'_>, column: Column) -> bool {
+    fn wanted_by(&self, event: &Event<'_>, column: Column) -> Filters {
         if self.listed.is_empty() {
-            return !self.wanted;
+            return self.all_but;
         }
-        self.listed.contains(event.raw(column)) == self.wanted
+        self.listed.get(event.raw(column)).unwrap_or(&0) ^ self.all_but
     }
 }
