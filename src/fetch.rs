@@ -1,5 +1,6 @@
 //! One GET over HTTP or HTTPS, bounded in time and size, for what is asked now and then: names of apps,
-//! the heartbeat. Destinations have clients of their own, made for throughput.
+//! the heartbeat. Destinations have clients of their own, made for throughput; what all of them share is
+//! here too.
 
 use std::error::Error;
 use std::io;
@@ -132,7 +133,7 @@ pub(crate) fn tls(https: bool) -> io::Result<ClientConfig> {
 }
 
 /// An error and what is behind it, in one line.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

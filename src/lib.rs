@@ -35,14 +35,14 @@
 //! | [`shard`] | the loop that turns leases into batches |
 //! | [`counters`] | counts of events by source, host and subsystem, and the engine's own points |
 //! | [`upstream`] | what was lost before it reached the socket |
-//! | [`deliver`] | batches, retry; one folder per destination: encoder and transport |
+//! | [`deliver`] | batches, retry, the disk spool; one folder per destination: encoder and transport |
 //! | [`observe`] | the loss ledger, metrics, logging, the HTTP endpoints |
 //! | [`config`] | the YAML file → typed settings |
 //! | [`engine`] | starts the threads, watches them, drains them |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
 //! | [`heartbeat`] | says to a monitoring service that the process lives |
 //! | [`schedule`], [`calendar`] | `every 15 minutes`, and the days of the calendar |
-//! | `fetch` | single GET requests |
+//! | `fetch` | single GET requests, and what all HTTP clients share |
 //! | [`cli`] | the commands |
 //! | [`secret`] | text that must not be shown |
 //!

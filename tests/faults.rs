@@ -5,8 +5,6 @@ mod support;
 
 #[path = "faults/disk.rs"]
 mod disk;
-#[path = "support/influxd.rs"]
-mod influxd;
 #[path = "faults/network.rs"]
 mod network;
 #[path = "faults/servers.rs"]

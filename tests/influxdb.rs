@@ -1,14 +1,12 @@
 //! Delivery to a real InfluxDB 1.x: what it has at the end is what the ledger says.
 
-#[path = "support/influxd.rs"]
-mod influxd;
+mod support;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use influxd::Influxd;
 use ringside::deliver::batch::{self, Batch, BatchReceiver, BatchSender};
 use ringside::deliver::clock::SystemClock;
 use ringside::deliver::disk::PlainDisk;
@@ -16,6 +14,8 @@ use ringside::deliver::dispatch::{self, Parts, Settings, Spooling};
 use ringside::deliver::influxdb::{Gzip, InfluxSettings, InfluxTransport, TIMEOUT_DEFAULT, Target};
 use ringside::observe::ledger::{DeliverCounts, DestinationLedger, Ledger, LossReason};
 use ringside::secret::Secret;
+
+use support::influxd::Influxd;
 
 const DATABASE: &str = "sense \"ops\"";
 

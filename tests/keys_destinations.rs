@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use ringside::config::{self, Status};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::mosquitto::{Mosquitto, PASSWORD, Subscriber, USER};
+use support::server::free_port;
 use support::sink::{Options, Reply, Request, Sink};
 use support::{
     Config, DEADLINE, Ringside, http_get, number, proxy_event, send_all, user_event, wait_for,
@@ -31,13 +32,6 @@ fn with(config: &Config, sections: &str) -> String {
 fn to_influxdb(config: &Config, sections: &str) -> String {
     let off = "    sendToInfluxdb:\n      enable: false\n";
     with(config, sections).replace(off, &off.replace("false", "true"))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port()
 }
 
 /// A sink at an address of loopback that is no default of anything.

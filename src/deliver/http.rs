@@ -1,6 +1,5 @@
 //! The HTTP client that the destinations share: keep-alive, TLS, gzip, timeouts.
 
-use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +21,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::fetch;
 
 /// Below InfluxDB's and common proxies' own limits, so that a request rarely meets a connection that
 /// is being closed.
@@ -174,8 +175,9 @@ impl Http {
         }
         self.sent_bytes.fetch_add(length, Ordering::Relaxed);
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| causes(&error))?;
-            let answer = read(response).await.map_err(|error| causes(&error))?;
+            let response =
+                self.client.request(request).await.map_err(|error| fetch::causes(&error))?;
+            let answer = read(response).await.map_err(|error| fetch::causes(&error))?;
             Ok(Answer { body: masked(self.secrets.as_ref(), answer.body), ..answer })
         };
         tokio::time::timeout(self.timeout, exchange)
@@ -242,21 +244,6 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
         }
     }
     Ok(Answer { status, retry_after, body: bytes })
-}
-
-/// An error and what is behind it, in one line.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let shown = error.to_string();
-        if !text.contains(&shown) {
-            text.push_str(": ");
-            text.push_str(&shown);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Each destination has an [`Encode`] that runs on the shards and writes events straight into the
 //! destination's open batch, and a [`Transport`] that runs on the deliver thread and sends batches.
-//! Between them stands a bounded queue that the shard never waits for.
+//! Between them stands a bounded queue that the shard never waits for. [`dispatch`] decides what is
+//! sent when, and what cannot be sent waits in the [`spool`] on disk.
 //!
 //! Everything here that waits or talks to the world does so through three small traits, [`Clock`],
 //! [`Transport`] and [`Disk`] (with [`Storage`]), so that a simulation can take the world's place.

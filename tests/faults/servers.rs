@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::all_delivered;
-use crate::influxd::Influxd;
+use crate::support::influxd::Influxd;
 use crate::support::mosquitto::{Mosquitto, PASSWORD, Subscriber, USER};
 use crate::support::numbered::{Stream, event, numbers};
 use crate::support::{Config, DEADLINE, Ringside, number, wait_for};

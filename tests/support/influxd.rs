@@ -1,39 +1,25 @@
 //! A real InfluxDB 1.x on a free port, with its data in a temporary folder.
-//!
-//! Included by path (`#[path = "support/influxd.rs"] mod influxd;`), so not every user needs all of it.
-#![allow(dead_code, reason = "each test that includes this file uses its own part")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// How to get the program.
-const INSTALL: &str = "apt-get install -y influxdb";
-
-/// The server is up within a second on an idle machine.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+use super::server::Server;
 
 /// A running server. Ends with the value.
 pub struct Influxd {
-    folder: TempDir,
-    port: u16,
-    child: Option<Child>,
+    server: Server,
     user: Option<(String, String)>,
 }
 
 impl Influxd {
     /// Starts a server; `http` is added to the `[http]` section of its configuration.
     pub fn start(http: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let path = folder.path().display();
+        let server = Server::new("influxd");
+        let (port, path) = (server.port(), server.folder().display());
         let config = format!(
             r#"
             reporting-disabled = true
@@ -52,65 +38,32 @@ impl Influxd {
             {http}
             "#
         );
-        std::fs::write(folder.path().join("influxdb.conf"), config).unwrap();
-        let mut server = Self { folder, port, child: None, user: None };
-        server.start_again();
-        server
+        std::fs::write(server.folder().join("influxdb.conf"), config).unwrap();
+        let mut this = Self { server, user: None };
+        this.start_again();
+        this
     }
 
     /// Starts the server that was stopped, on the same port and data.
     pub fn start_again(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = Command::new("influxd")
-            .arg("-config")
-            .arg(self.folder.path().join("influxdb.conf"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        match child {
-            Ok(child) => self.child = Some(child),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("these tests need a real InfluxDB 1.x: install it with `{INSTALL}`")
-            }
-            Err(error) => panic!("influxd does not start: {error}"),
-        }
-        self.wait_until_up();
-    }
-
-    fn wait_until_up(&mut self) {
-        let start = Instant::now();
-        while self.get("/ping").is_err() {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(
-                ended.is_none() && start.elapsed() < START_TIMEOUT,
-                "influxd is not up: {ended:?}\n{}",
-                std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let (port, config) = (self.server.port(), self.server.folder().join("influxdb.conf"));
+        let up = || request(port, "GET", "/ping").is_ok();
+        self.server.start(&["-config".into(), config.into()], up);
     }
 
     /// Ends the server without warning.
     pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.server.kill();
     }
 
     /// Asks the server to end, and waits until it has.
     pub fn shut_down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-            kill(pid, Signal::SIGTERM).unwrap();
-            child.wait().unwrap();
-        }
+        self.server.shut_down();
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// Queries are made as this user from now on.
@@ -125,7 +78,7 @@ impl Influxd {
         if let Some((user, password)) = &self.user {
             path += &format!("&u={}&p={}", escape(user), escape(password));
         }
-        let body = self.request("POST", &path).unwrap();
+        let body = request(self.port(), "POST", &path).unwrap();
         let answer: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}"));
         let errors = [&answer["error"], &answer["results"][0]["error"]];
         assert!(errors.iter().all(|error| error.is_null()), "{statement}: {answer}");
@@ -145,30 +98,16 @@ impl Influxd {
         let statement = format!(r#"SELECT COUNT("{field}") FROM "{database}".."{measurement}""#);
         self.rows(&statement).first().map_or(0, |row| row[1].as_u64().unwrap())
     }
-
-    fn get(&self, path: &str) -> std::io::Result<String> {
-        self.request("GET", path)
-    }
-
-    /// HTTP/1.0, which neither keeps the connection nor chunks the body.
-    fn request(&self, method: &str, path: &str) -> std::io::Result<String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::InvalidData)?;
-        Ok(body.to_owned())
-    }
 }
 
-impl Drop for Influxd {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// HTTP/1.0, which neither keeps the connection nor chunks the body.
+fn request(port: u16, method: &str, path: &str) -> std::io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::InvalidData)?;
+    Ok(body.to_owned())
 }

@@ -3,9 +3,11 @@
 // Each test binary uses the part that it needs.
 #![allow(dead_code)]
 
+pub mod influxd;
 pub mod mosquitto;
 pub mod numbered;
 pub mod qrs;
+pub mod server;
 pub mod sink;
 
 use std::fmt::Write as _;

@@ -2,24 +2,18 @@
 //! it publishes.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rumqttc::{Client, Event, MqttOptions, Packet, Publish, QoS};
-use tempfile::TempDir;
 
+use super::server::{Server, free_port};
 use super::{DEADLINE, wait_for};
-
-/// How to get the program.
-const INSTALL: &str = "apt-get install -y mosquitto";
 
 /// Who may connect.
 pub const USER: &str = "ringside";
@@ -27,87 +21,49 @@ pub const USER: &str = "ringside";
 pub const PASSWORD: &str = "open sesame";
 
 /// A running broker. Ends with the value.
-pub struct Mosquitto {
-    folder: TempDir,
-    port: u16,
-    child: Option<Child>,
-}
+pub struct Mosquitto(Server);
 
 impl Mosquitto {
     /// Starts a broker that asks for [`USER`] and [`PASSWORD`]; `more` is added to its configuration.
     pub fn start(more: &str) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let path = folder.path().display();
+        let server = Server::new("mosquitto");
+        let (port, path) = (server.port(), server.folder().display());
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {path}/passwords\n\
              user root\npersistence true\npersistence_location {path}/\nmax_queued_messages 0\n{more}\n"
         );
-        std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
-        let passwords = folder.path().join("passwords");
+        std::fs::write(server.folder().join("mosquitto.conf"), config).unwrap();
         let made = Command::new("mosquitto_passwd")
             .args(["-b", "-c"])
-            .arg(passwords)
+            .arg(server.folder().join("passwords"))
             .args([USER, PASSWORD])
             .status();
-        assert!(made.is_ok_and(|status| status.success()), "install Mosquitto with `{INSTALL}`");
-        let mut broker = Self { folder, port, child: None };
+        assert!(made.is_ok_and(|status| status.success()), "no mosquitto_passwd: see tests/run");
+        let mut broker = Self(server);
         broker.start_again();
         broker
     }
 
     /// Starts the broker that was stopped, on the same port and data.
     pub fn start_again(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(self.folder.path().join("mosquitto.conf"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        match child {
-            Ok(child) => self.child = Some(child),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("these tests need a real Mosquitto: install it with `{INSTALL}`")
-            }
-            Err(error) => panic!("mosquitto does not start: {error}"),
-        }
-        let folder = self.folder.path().to_owned();
-        let child = self.child.as_mut().unwrap();
-        wait_for("mosquitto", DEADLINE, || {
-            let ended = child.try_wait().unwrap();
-            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            assert!(ended.is_none(), "mosquitto is not up: {ended:?}\n{}", log());
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()
-        });
+        let (port, config) = (self.0.port(), self.0.folder().join("mosquitto.conf"));
+        let up = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        self.0.start(&["-c".into(), config.into()], up);
     }
 
     /// Ends the broker; it saves what it has for its clients.
     pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-            kill(pid, Signal::SIGTERM).unwrap();
-            child.wait().unwrap();
-        }
+        self.0.shut_down();
     }
 
     /// What it has said since it was started last.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.0.log()
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.0.port()
     }
 }
 
@@ -184,8 +140,4 @@ pub fn tls_listener(folder: &Path) -> (String, u16) {
          keyfile {path}/server.key\nrequire_certificate true"
     );
     (lines, port)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

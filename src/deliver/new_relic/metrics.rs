@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Method;
 
-use super::transport::{CONNECT_TIMEOUT, address, headers, reason};
+use super::transport::{client, reason};
 use super::{Account, NewRelicError};
-use crate::deliver::http::{Endpoint, Http, Payload};
+use crate::deliver::http::{Http, Payload};
 
 /// Timeout of Butler SOS's requests to the Metric API.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,15 +27,7 @@ pub struct MetricClient {
 impl MetricClient {
     /// Prepares everything and connects to nothing. Unlike that of events, the URL has the whole path.
     pub fn new(account: &Account) -> Result<Self, NewRelicError> {
-        let (https, authority, path) = address(account)?;
-        let endpoint = Endpoint {
-            https,
-            authority,
-            headers: headers(account)?,
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-        };
-        let http = Http::new(endpoint).map_err(NewRelicError::Certificates)?;
+        let (http, path) = client(account, TIMEOUT)?;
         let path = if path.is_empty() { "/".to_owned() } else { path };
         Ok(Self { http, path, account: account.name.clone() })
     }

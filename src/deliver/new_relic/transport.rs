@@ -31,7 +31,7 @@ pub const REQUEST_BYTES_MAX: usize = POST_BYTES_MAX;
 /// Timeout of Butler SOS's requests.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A [`Transport`] to one account of New Relic.
 pub struct NewRelicTransport {
@@ -42,21 +42,29 @@ pub struct NewRelicTransport {
 impl NewRelicTransport {
     /// Prepares everything and connects to nothing.
     pub fn new(account: &Account) -> Result<Self, NewRelicError> {
-        let (https, authority, folder) = address(account)?;
-        let path = format!("{folder}/v1/accounts/{}/events", escape(&account.id));
-        let endpoint = Endpoint {
-            https,
-            authority,
-            headers: headers(account)?,
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-        };
-        Ok(Self { http: Http::new(endpoint).map_err(NewRelicError::Certificates)?, path })
+        let (http, folder) = client(account, TIMEOUT)?;
+        Ok(Self { http, path: format!("{folder}/v1/accounts/{}/events", escape(&account.id)) })
     }
 }
 
+/// A client for the URL of an account, and the URL's path without a slash at its end.
+pub(super) fn client(
+    account: &Account,
+    timeout: Duration,
+) -> Result<(Http, String), NewRelicError> {
+    let (https, authority, folder) = address(account)?;
+    let endpoint = Endpoint {
+        https,
+        authority,
+        headers: headers(account)?,
+        connect_timeout: CONNECT_TIMEOUT,
+        timeout,
+    };
+    Ok((Http::new(endpoint).map_err(NewRelicError::Certificates)?, folder))
+}
+
 /// Whether to use TLS, the server, and the path without a slash at its end.
-pub(super) fn address(account: &Account) -> Result<(bool, Authority, String), NewRelicError> {
+fn address(account: &Account) -> Result<(bool, Authority, String), NewRelicError> {
     let Account { section, url, .. } = account;
     let wrong = || NewRelicError::Url { section, url: url.clone() };
     let uri: Uri = url.parse().map_err(|_| wrong())?;
@@ -74,7 +82,7 @@ pub(super) fn address(account: &Account) -> Result<(bool, Authority, String), Ne
 }
 
 /// The headers of the file, and the key, which none of them replaces.
-pub(super) fn headers(account: &Account) -> Result<HeaderMap, NewRelicError> {
+fn headers(account: &Account) -> Result<HeaderMap, NewRelicError> {
     let mut headers = HeaderMap::new();
     for (name, text) in &account.headers {
         let wrong = || NewRelicError::Header { section: account.section, name: name.clone() };
