@@ -319,6 +319,9 @@ impl<'a> Event<'a> {
     /// From the whole message, before it is cut (difference 24).
     #[must_use]
     pub fn user_agent(&self) -> Option<&'a str> {
+        if self.user_message.is_empty() {
+            return None; // Log events have none, and setting out to search costs more than to look.
+        }
         let (_, agent) = split_at(self.user_message, &USER_AGENT)?;
         Some(split_at(agent, &USER_AGENT).map_or(agent, |(agent, _)| agent).trim())
     }
