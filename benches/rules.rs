@@ -17,7 +17,7 @@ use ringside::enrich::{AppNames, Enriched, UserAgents};
 use ringside::event::{self, Column, Event, Kind, Listener};
 use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
 use ringside::rules::monitor::{AllApps, AppFilter, AppSelector, Choice, MonitorFilter};
-use ringside::rules::{Category, EnabledKinds, ExcludedUser, Rules, Settings};
+use ringside::rules::{Categories, Category, EnabledKinds, ExcludedUser, Rules, Settings};
 use ringside::synthetic::{Cluster, Mix};
 use uuid::Uuid;
 
@@ -88,13 +88,14 @@ fn lookups(events: &[Event<'_>]) -> (Rules, AppNames) {
 /// Judges and enriches as a shard does; whether the event is wanted.
 fn judge(rules: &Rules, names: &AppNames, agents: &mut UserAgents, event: &Event<'_>) -> bool {
     let app_name = names.of_event(event);
-    let Ok(categories) = rules.judge(event, app_name) else { return false };
+    let mut room = Categories::new();
+    let Ok(categories) = rules.judge(event, app_name, &mut room) else { return false };
     black_box(&Enriched {
         event,
         received_ns: 0,
         app_name: rules.written_app_name(event, app_name),
         user_agent: agents.of_event(event),
-        categories: categories.as_deref(),
+        categories,
     });
     true
 }

@@ -30,7 +30,7 @@ use crate::observe::ledger::{
     AssignCounts, DestinationLedger, Ledger, Note, RejectReason, ShardCounts,
 };
 use crate::receive::{ShardEnd, Sleeper};
-use crate::rules::Rules;
+use crate::rules::{Categories, Rules};
 use crate::upstream::Gaps;
 
 /// Leases taken before counters are published and deadlines looked at, unless told otherwise. At
@@ -220,7 +220,8 @@ impl Shard {
     fn judge(&mut self, event: &Event<'_>, payload: &[u8], received_ns: u64, now: Duration) {
         let counts = &mut self.counts[event.kind().listener() as usize];
         let app_name = self.app_names.of_event(event);
-        let judged = self.rules.judge(event, app_name);
+        let mut room = Categories::new();
+        let judged = self.rules.judge(event, app_name, &mut room);
         if event_lines::wanted() {
             event_lines::event(event, payload, judged.as_ref().err().copied(), now);
         }
@@ -238,7 +239,7 @@ impl Shard {
             received_ns,
             app_name: self.rules.written_app_name(event, app_name),
             user_agent: self.user_agents.of_event(event),
-            categories: categories.as_deref(),
+            categories,
         };
         note(counts, event);
         counts.accepted[event.kind() as usize] += 1;

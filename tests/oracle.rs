@@ -276,8 +276,9 @@ fn judged<'a>(
     let Judge { rules, names } = &JUDGES[version as usize];
     let event = parse(datagram.listener, &datagram.payload, scratch)?;
     let name = event.uuid(Column::AppId).and_then(|app| names.get(&app));
-    let categories = rules.judge(&event, name.map(String::as_str))?;
-    Ok((event, categories))
+    let mut categories = Categories::new();
+    let categorised = rules.judge(&event, name.map(String::as_str), &mut categories)?.is_some();
+    Ok((event, categorised.then_some(categories)))
 }
 
 /// The lines that are expected: one or none.

@@ -184,10 +184,13 @@ impl Categoriser {
         Ok(Self { rules, default, texts, always, levels })
     }
 
-    /// The categories of an event, without duplicates, in the order of the rules; or that a rule
-    /// drops it.
-    pub fn judge(&self, event: &Event<'_>) -> Result<Categories<'_>, RejectReason> {
-        let mut categories = Categories::new();
+    /// Adds the categories of an event, without duplicates, in the order of the rules; or says that
+    /// a rule drops it.
+    pub fn judge<'r>(
+        &'r self,
+        event: &Event<'_>,
+        categories: &mut Categories<'r>,
+    ) -> Result<(), RejectReason> {
         let mut matched = false;
         let level = Level::named(event.text(Column::Level));
         if let Some(level) = level.filter(|level| self.levels.contain(*level)) {
@@ -213,7 +216,7 @@ impl Categoriser {
                 categories.push(category);
             }
         }
-        Ok(categories)
+        Ok(())
     }
 
     /// The rules of which a text stands in the message where it has to, whatever their levels.

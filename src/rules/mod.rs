@@ -139,11 +139,15 @@ impl Rules {
 
     /// Whether an event is wanted, and its categories (`None` when they are off, and for user
     /// events). `app_name` is the name of a performance event's app, if it is known.
-    pub fn judge(
-        &self,
+    ///
+    /// The categories are put into `room`, which is emptied first: to return them by value would cost
+    /// as much as to find them.
+    pub fn judge<'r, 'c>(
+        &'r self,
         event: &Event<'_>,
         app_name: Option<&str>,
-    ) -> Result<Option<Categories<'_>>, RejectReason> {
+        room: &'c mut Categories<'r>,
+    ) -> Result<Option<&'c [&'r Category]>, RejectReason> {
         if !self.enabled.contains(event.kind()) {
             return Err(RejectReason::SourceDisabled);
         }
@@ -157,7 +161,10 @@ impl Rules {
         {
             return Err(RejectReason::Filter);
         }
-        self.categoriser.as_ref().map(|categoriser| categoriser.judge(event)).transpose()
+        let Some(categoriser) = &self.categoriser else { return Ok(None) };
+        room.clear();
+        categoriser.judge(event, room)?;
+        Ok(Some(room))
     }
 
     /// The name of the app that destinations get: the name that is known, unless it is a performance

@@ -29,8 +29,9 @@ fn judged(
     let mut scratch = Vec::new();
     let event = parse(listener, payload.as_bytes(), &mut scratch).unwrap();
     let rules = Rules::compile(settings).unwrap();
-    let categories = rules.judge(&event, name)?;
-    Ok(categories.map(|list| list.into_iter().cloned().collect()))
+    let mut room = Categories::new();
+    let categories = rules.judge(&event, name, &mut room)?;
+    Ok(categories.map(|list| list.iter().copied().cloned().collect()))
 }
 
 fn session(directory: &str, id: &str) -> String {
