@@ -7,20 +7,24 @@
 //! That is also why acknowledgements need only be counted: whatever comes on a connection belongs to
 //! the one batch that is on it, and the library breaks the connection on an acknowledgement of
 //! something that was not sent.
+//!
+//! One failure is dealt with here, since it belongs to a message and not to the broker: a connection
+//! that is closed while messages are under way is made anew, and they are published one at a time; see
+//! [`super::suspicion`].
 
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
-    Packet, QoS, TlsError,
+    Packet, PingReq, QoS, Request, TlsError,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::suspicion::Suspicion;
+use super::suspicion::{Suspicion, Verdict};
 use super::transport::Job;
 use super::{MqttError, MqttSettings, options};
 use crate::deliver::Outcome;
@@ -33,6 +37,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Wait between attempts to connect while there is nothing to send.
 const IDLE_RETRY: Duration = Duration::from_secs(30);
+
+/// Wait before a connection is made anew that was closed while messages were under way.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest that a farewell may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,9 +67,9 @@ enum Failure {
     /// There was no connection, or it failed with nothing of the batch sent.
     #[error(transparent)]
     Connection(ConnectionError),
-    /// The connection ended while messages were under way.
-    #[error("{0}")]
-    Closed(ConnectionError),
+    /// The connection ended when so many messages had been sent.
+    #[error("{error}")]
+    Closed { sent: usize, error: ConnectionError },
     /// The connection ended while this message, and no other, was under way.
     #[error("{error}; a message of {bytes} bytes to `{topic}` was under way alone")]
     ClosedAt { topic: String, bytes: usize, error: ConnectionError },
@@ -138,55 +145,110 @@ impl Connection {
 
     /// Publishes all messages of a batch and waits until each is done.
     async fn publish(&mut self, body: &Bytes) -> Result<(), Failure> {
-        let result = if self.suspicion.is_careful() {
-            self.publish_singly(body).await
-        } else {
-            self.publish_together(body).await
-        };
-        match result {
-            Ok(()) => self.suspicion.delivered(),
-            Err(Failure::Closed(_)) => self.suspicion.closed(),
-            Err(_) => {}
+        let messages: Vec<Message> = messages(body).collect();
+        let mut rest = &messages[..];
+        while let Some((first, others)) = rest.split_first() {
+            if self.suspicion.is_suspect(first) {
+                self.publish_alone(first, others).await?;
+                rest = others;
+                continue;
+            }
+            let suspect = rest.iter().position(|message| self.suspicion.is_suspect(message));
+            let (together, others) = rest.split_at(suspect.unwrap_or(rest.len()));
+            match self.publish_together(together).await {
+                Ok(()) => {
+                    self.suspicion.taken_together();
+                    rest = others;
+                }
+                Err(Failure::Closed { sent, .. }) => {
+                    let begin = sent - sent.min(self.under_way_max());
+                    self.suspicion.closed(&rest[begin..sent]);
+                    rest = &rest[begin..];
+                    self.pause().await;
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        result
+        self.suspicion.delivered();
+        Ok(())
     }
 
-    /// Publishes the messages as fast as the broker takes them.
-    async fn publish_together(&mut self, body: &Bytes) -> Result<(), Failure> {
+    /// Of the messages that were sent last, how many the broker may not have taken.
+    fn under_way_max(&self) -> usize {
+        match self.qos {
+            // Nothing but the socket has them for certain.
+            QoS::AtMostOnce => usize::MAX,
+            // The library has to know that one was taken before it sends the one that comes so much
+            // later. One more, since a broker may acknowledge a message and close the connection on
+            // its account all the same.
+            QoS::AtLeastOnce | QoS::ExactlyOnce => usize::from(options::IN_FLIGHT) + 1,
+        }
+    }
+
+    /// Publishes messages as fast as the broker takes them.
+    async fn publish_together(&mut self, messages: &[Message]) -> Result<(), Failure> {
         let (client, events) = live(&mut self.live, &self.options);
-        let messages = memchr_iter(TOPIC, body).count();
-        let mut feed = pin!(feed(client, self.qos, self.retain, body));
-        let mut done = pin!(all_done(events, self.qos, messages));
+        let mut feed = pin!(feed(client, self.qos, self.retain, messages));
+        let mut done = pin!(all_done(events, self.qos, messages.len()));
         tokio::select! {
             result = &mut done => result,
             () = &mut feed => done.await,
         }
     }
 
-    /// Publishes the messages one at a time, so that it is known at which one the connection ends.
-    /// Only an acknowledgement tells that a message was not it, so there is one at quality of service
-    /// 0 too.
-    async fn publish_singly(&mut self, body: &Bytes) -> Result<(), Failure> {
-        let qos = if self.qos == QoS::AtMostOnce { QoS::AtLeastOnce } else { self.qos };
-        let (client, events) = live(&mut self.live, &self.options);
-        for message in messages(body) {
-            publish(client, qos, self.retain, &message).await;
-            match all_done(events, qos, 1).await {
-                Ok(()) => self.suspicion.acknowledged(),
-                Err(Failure::Closed(error)) => {
-                    let refused = self.suspicion.closed_at(&message);
-                    let Message { line, topic, payload } = message;
-                    let bytes = payload.len();
-                    return Err(if refused {
-                        Failure::Refused { line, topic, bytes, error }
-                    } else {
-                        Failure::ClosedAt { topic, bytes, error }
-                    });
-                }
-                Err(failure) => return Err(failure),
+    /// Publishes a suspect until the broker takes it or it is refused.
+    async fn publish_alone(
+        &mut self,
+        message: &Message,
+        others: &[Message],
+    ) -> Result<(), Failure> {
+        loop {
+            let error = match self.try_alone(message).await {
+                Err(Failure::Closed { error, .. }) => error,
+                result => return result,
+            };
+            let Message { line, ref topic, ref payload } = *message;
+            let (topic, bytes) = (topic.clone(), payload.len());
+            let verdict = self.suspicion.closed_at(message);
+            if verdict == Verdict::Refused {
+                return Err(Failure::Refused { line, topic, bytes, error });
+            }
+            self.pause().await;
+            if verdict == Verdict::Unproven && !self.takes_another(line, others).await {
+                return Err(Failure::ClosedAt { topic, bytes, error });
             }
         }
+    }
+
+    /// Whether the broker takes a message of another event. It comes too early, and again in its
+    /// place: only if the suspect is taken after all does that matter.
+    async fn takes_another(&mut self, line: u32, others: &[Message]) -> bool {
+        match others.last().filter(|other| other.line != line) {
+            Some(other) => self.try_alone(other).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Publishes one message, and nothing else before it is certain that the broker has taken it.
+    async fn try_alone(&mut self, message: &Message) -> Result<(), Failure> {
+        // Only an acknowledgement tells that a message was taken, so there is one at quality of
+        // service 0 too.
+        let qos = if self.qos == QoS::AtMostOnce { QoS::AtLeastOnce } else { self.qos };
+        let (client, events) = live(&mut self.live, &self.options);
+        publish(client, qos, self.retain, message).await;
+        all_done(events, qos, 1).await?;
+        // Some brokers acknowledge a message before they close the connection on its account, so they
+        // have to answer once more. Without this the message behind it would be blamed.
+        events.pending.push_back(Request::PingReq(PingReq));
+        answered(events).await?;
+        self.suspicion.taken(message);
         Ok(())
+    }
+
+    /// Leaves the broker alone for a moment, before the connection is made anew.
+    async fn pause(&mut self) {
+        self.live = None;
+        sleep(PAUSE).await;
     }
 
     /// Disconnects properly, so that the broker does not publish the last will.
@@ -218,10 +280,10 @@ fn live<'a>(
 /// What stands before each topic of a line; see [`super::encode`].
 const TOPIC: u8 = b'\t';
 
-/// Hands the messages of a batch to the library, as fast as it takes them.
-async fn feed(client: &AsyncClient, qos: QoS, retain: bool, body: &Bytes) {
-    for message in messages(body) {
-        publish(client, qos, retain, &message).await;
+/// Hands messages to the library, as fast as it takes them.
+async fn feed(client: &AsyncClient, qos: QoS, retain: bool, messages: &[Message]) {
+    for message in messages {
+        publish(client, qos, retain, message).await;
     }
 }
 
@@ -248,18 +310,21 @@ fn messages(body: &Bytes) -> impl Iterator<Item = Message> {
 
 /// Drives the connection until so many messages are done.
 async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Result<(), Failure> {
-    let mut sent = false;
+    let mut sent = 0;
     while messages > 0 {
-        let answer = timeout(ANSWER_TIMEOUT, events.poll()).await;
-        let event = match answer.map_err(|_| Failure::Silence)? {
+        let event = match next(events).await? {
             Ok(event) => event,
-            // What broke while it was written is among the events that are left.
-            Err(error) if sent || events.state.events.iter().any(is_publish) => {
-                return Err(Failure::Closed(error));
+            Err(error) => {
+                // What broke while it was written is among the events that are left.
+                sent += events.state.events.iter().filter(|event| is_publish(event)).count();
+                return Err(if sent == 0 {
+                    Failure::Connection(error)
+                } else {
+                    Failure::Closed { sent, error }
+                });
             }
-            Err(error) => return Err(Failure::Connection(error)),
         };
-        sent |= is_publish(&event);
+        sent += usize::from(is_publish(&event));
         let done = match event {
             // Comes after the flush to the socket.
             Event::Outgoing(Outgoing::Publish(_)) => qos == QoS::AtMostOnce,
@@ -270,6 +335,22 @@ async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Resu
         messages -= usize::from(done);
     }
     Ok(())
+}
+
+/// Drives the connection until a ping is answered, which comes after one message.
+async fn answered(events: &mut EventLoop) -> Result<(), Failure> {
+    loop {
+        match next(events).await? {
+            Ok(Event::Incoming(Packet::PingResp)) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::Closed { sent: 1, error }),
+        }
+    }
+}
+
+/// What happens next on the connection.
+async fn next(events: &mut EventLoop) -> Result<Result<Event, ConnectionError>, Failure> {
+    timeout(ANSWER_TIMEOUT, events.poll()).await.map_err(|_| Failure::Silence)
 }
 
 fn is_publish(event: &Event) -> bool {
