@@ -47,7 +47,7 @@ pub(super) struct Suspicion {
 pub(super) enum Verdict {
     /// Publish it again.
     Again,
-    /// It is refused, and forgotten here.
+    /// It is refused.
     Refused,
     /// It would be refused if it were known that the broker takes others.
     Unproven,
@@ -68,8 +68,7 @@ impl Suspicion {
 
     /// The connection was closed while this message was under way, and no other.
     pub(super) fn closed_at(&mut self, message: &Message) -> Verdict {
-        let suspect = hash(message);
-        let times = self.suspects.entry(suspect).or_default();
+        let times = self.suspects.entry(hash(message)).or_default();
         *times += 1;
         if *times < REFUSED_AFTER {
             return Verdict::Again;
@@ -77,7 +76,12 @@ impl Suspicion {
         if !self.proven && *times < REFUSED_UNPROVEN_AFTER {
             return Verdict::Unproven;
         }
-        self.suspects.remove(&suspect);
+        self.refuse(message)
+    }
+
+    /// A message is refused, and forgotten here.
+    pub(super) fn refuse(&mut self, message: &Message) -> Verdict {
+        self.suspects.remove(&hash(message));
         self.proven = false;
         Verdict::Refused
     }
@@ -88,8 +92,8 @@ impl Suspicion {
         self.proven = true;
     }
 
-    /// The broker has taken messages that were not suspects.
-    pub(super) fn taken_together(&mut self) {
+    /// The broker takes messages.
+    pub(super) fn prove(&mut self) {
         self.proven = true;
     }
 
@@ -141,7 +145,7 @@ mod tests {
     fn a_broker_that_takes_other_messages_refuses_soon() {
         let soon = [Verdict::Again, Verdict::Again, Verdict::Refused];
         let mut suspicion = Suspicion::default();
-        suspicion.taken_together();
+        suspicion.prove();
         assert_eq!(verdicts(&mut suspicion, "long"), soon);
         suspicion.taken(&message("short"));
         assert_eq!(verdicts(&mut suspicion, "longer"), soon);
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn closes_are_counted_across_attempts() {
         let mut suspicion = Suspicion::default();
-        suspicion.taken_together();
+        suspicion.prove();
         for _ in 1..REFUSED_AFTER {
             assert_eq!(suspicion.closed_at(&message("long")), Verdict::Again);
             suspicion.closed(&[message("short"), message("long")]);
