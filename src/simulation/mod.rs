@@ -4,6 +4,7 @@
 //! | part | what it stands for |
 //! |---|---|
 //! | [`clock`] | time, which passes when everybody waits; the order in which things go on |
+//! | [`broker`] | an MQTT broker that closes the connection in the middle of messages |
 //! | [`network`] | servers that refuse, hang, are slow or late, and close in the middle of an answer |
 //! | [`disk`] | disks that are slow, fail, fill up, tear, corrupt and lie about a sync |
 //! | [`truth`] | what really became of each event |
@@ -19,6 +20,7 @@
 //! `RINGSIDE_SEEDS=10000 cargo test --lib simulation` tries more seeds; `RINGSIDE_SEED=7` that one
 //! alone.
 
+mod broker;
 pub mod clock;
 mod disk;
 mod life;
