@@ -4,7 +4,8 @@
 //! message that is refused. The MQTT library, and with it the protocol, does not run here, since it
 //! opens its sockets itself: [`Broker`] stands in its place, and does to messages what Mosquitto does.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +24,10 @@ use crate::deliver::mqtt::link::{ANSWER_TIMEOUT, Link, PAUSE};
 use crate::deliver::{Buffer, Clock, Encode, Outcome, Transport};
 use crate::enrich::Enriched;
 use crate::event::Event;
+
+/// An event is refused only if the broker closed the connection at it so often: three times, one of
+/// which may be a connection that a message before it had ended.
+const REFUSED_AFTER: u32 = 2;
 
 /// Messages that wait for their acknowledgement at most; few, since there are few events.
 const IN_FLIGHT: usize = 4;
@@ -102,8 +107,18 @@ pub struct Broker {
     connected: bool,
     /// It has closed the connection, and the client does not know that yet.
     closed: bool,
-    /// Whether it closed a connection since the client began its batch.
-    disturbed: Rc<Cell<bool>>,
+    notes: Rc<RefCell<Notes>>,
+}
+
+/// What broker and transport tell each other.
+#[derive(Default)]
+struct Notes {
+    /// The events of the batch that the client is about to publish, by line.
+    batch: Vec<usize>,
+    /// Whether the broker closed a connection since then.
+    disturbed: bool,
+    /// How often it did so at each event.
+    closed_at: HashMap<usize, u32>,
 }
 
 impl Broker {
@@ -124,14 +139,13 @@ impl Broker {
             until: Duration::ZERO,
             connected: false,
             closed: false,
-            disturbed: Rc::default(),
+            notes: Rc::default(),
         }
     }
 
     /// The client's real transport, which notes what dispatch is told.
     pub fn noting(&self, transport: MqttTransport) -> Told {
-        let (truth, disturbed) = (Arc::clone(&self.truth), Rc::clone(&self.disturbed));
-        Told { transport, truth, disturbed }
+        Told { transport, truth: Arc::clone(&self.truth), notes: Rc::clone(&self.notes) }
     }
 
     fn mood(&mut self) -> Mood {
@@ -195,7 +209,7 @@ impl Broker {
             if acknowledges {
                 self.truth.lock().unwrap().throw_away(number);
             }
-            return self.close(acknowledges);
+            return self.close(message, acknowledges);
         }
         let takes = match mood {
             Mood::Healthy | Mood::Slow | Mood::Misconfigured => true,
@@ -211,12 +225,15 @@ impl Broker {
         match mood {
             Mood::Hangs => Fate::Silence,
             _ if takes => Fate::Taken,
-            _ => self.close(stores),
+            _ => self.close(message, stores),
         }
     }
 
-    fn close(&mut self, acknowledges: bool) -> Fate {
-        self.disturbed.set(true);
+    fn close(&mut self, message: &Message, acknowledges: bool) -> Fate {
+        let mut notes = self.notes.borrow_mut();
+        let event = notes.batch[message.line as usize];
+        *notes.closed_at.entry(event).or_default() += 1;
+        notes.disturbed = true;
         self.connected = false;
         Fate::Closed { heard: acknowledges && self.random.bool() }
     }
@@ -287,7 +304,7 @@ impl Link for Broker {
 pub struct Told {
     transport: MqttTransport,
     truth: Arc<Mutex<Truth>>,
-    disturbed: Rc<Cell<bool>>,
+    notes: Rc<RefCell<Notes>>,
 }
 
 impl Transport for Told {
@@ -297,10 +314,19 @@ impl Transport for Told {
         let mut request = Request::begin(&self.truth, numbers);
         // Some are taken before it is known what becomes of all.
         request.stored = true;
-        self.disturbed.set(false);
+        {
+            let mut notes = self.notes.borrow_mut();
+            (notes.batch, notes.disturbed) = (request.events.clone(), false);
+        }
         let outcome = self.transport.send(body, events).await;
+        let notes = self.notes.borrow();
+        if let Outcome::RefusedLines { lines, .. } = &outcome {
+            let closed = |line: &u32| notes.closed_at.get(&request.events[*line as usize]).copied();
+            let proven = |line| closed(line).is_some_and(|times| times >= REFUSED_AFTER);
+            assert!(lines.iter().all(proven), "blamed without a cause: {outcome:?}");
+        }
         self.truth.lock().unwrap().heard(&request.events, &outcome);
-        request.stored = outcome != Outcome::Delivered || self.disturbed.get();
+        request.stored = outcome != Outcome::Delivered || notes.disturbed;
         outcome
     }
 

@@ -12,6 +12,12 @@
 //! | [`world`] | the runs of one seed, and what must be true at their end |
 //! | [`scripted`] | a destination that does what a test of dispatch says |
 //!
+//! What is sent, and what an answer means to dispatch, is decided by real code: the encoders, and for
+//! MQTT also the queue before the connection and all that publishes a batch, looks for the message at
+//! which a connection is closed, and refuses it. Simulated are the HTTP clients (a [`network::Server`]
+//! gives outcomes, not responses) and the MQTT library with the protocol and its connections (a
+//! [`broker::Broker`] takes messages, not packets, and pauses on simulated time).
+//!
 //! After every poll of every future the equations of the ledger hold, and it says exactly as many
 //! delivered and refused events as the servers told it of. At the end every event that was accepted
 //! was stored, or refused, or counted as lost; and a crash has lost only what was in memory, or, when
