@@ -197,8 +197,9 @@ fn check_messages(line: &str) {
         assert!(!topic.contains(['+', '#']) && !topic.contains(char::is_control), "{line}");
         assert!(topic.len() <= usize::from(u16::MAX), "{line}");
     }
-    if let Some(command) = event.get("command") {
-        let special = COMMANDS.iter().filter(|(name, _)| command == name);
+    // Only user events have it.
+    if event.get("messageType").is_some() {
+        let special = COMMANDS.iter().filter(|(name, _)| event["command"] == **name);
         let wanted: Vec<&str> =
             [USERS].into_iter().chain(special.map(|(_, topic)| *topic)).collect();
         assert_eq!(topics, wanted, "{line}");
