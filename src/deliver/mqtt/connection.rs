@@ -118,7 +118,9 @@ impl<L: Link> Connection<L> {
                     rest = others;
                 }
                 Err(Failure::Closed { sent, .. }) => {
-                    let begin = sent - sent.min(self.link.unsure_max());
+                    // The library counted, not we.
+                    let sent = sent.min(together.len());
+                    let begin = sent.saturating_sub(self.link.unsure_max());
                     self.suspicion.closed(&rest[begin..sent]);
                     rest = &rest[begin..];
                     self.pause().await;

@@ -7,8 +7,8 @@
 //! and the one at which the connection is closed again and again is refused.
 //!
 //! A broker that is ill closes connections too, whatever it is sent. Refusing events on its account
-//! would lose them, so a broker that has taken nothing since the last refusal has to be far more
-//! stubborn.
+//! would lose them, so a broker that has taken nothing since the last refusal is sent the next event
+//! first, and if it does not take that one either, it has to be far more stubborn.
 //!
 //! # How long it takes
 //!
@@ -16,8 +16,8 @@
 //! between attempts have become. From the first close to the refusal there are
 //! [`REFUSED_AFTER`] pauses of a quarter of a second, as many new connections, and two round trips for
 //! each suspect before the message, of which there are at most 20 where messages are acknowledged:
-//! about a second. It takes longer, up to [`REFUSED_UNPROVEN_AFTER`] attempts, only where the broker
-//! takes nothing else either.
+//! about a second. Only where the broker takes no other message it takes
+//! [`REFUSED_UNPROVEN_AFTER`] connections in ten attempts, with the waits between them.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
