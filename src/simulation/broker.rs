@@ -282,7 +282,7 @@ impl Link for Broker {
     }
 
     async fn stay_connected(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn drop_connection(&mut self) {
