@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use rumqttc::QoS;
 use serde_json::Value;
@@ -238,37 +240,51 @@ fn at_quality_0_a_message_that_the_broker_never_takes_does_not_block() {
     assert!(ringside.stop().success());
 }
 
+/// From the first close of the connection to the refusal it is about a second; what is more is for a
+/// machine that is busy with other tests.
+const REFUSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// One of many events is too long for the broker's `limit`.
+fn one_is_refused(qos: u8, limit: &str, long: u64) {
+    const EVENTS: u64 = 60;
+    let broker = Mosquitto::start(&format!("{limit} 3000"));
+    let subscriber = Subscriber::to(&broker, "subscriber");
+    let text = settings(&broker, &format!("      qos: {qos}\n"))
+        .replace("flushInterval: 10ms", "flushInterval: 200ms");
+    let mut ringside = Ringside::start_with(&text, &[]);
+    let message = |n| if n == long { long_event(n) } else { proxy_event(&format!("event {n}")) };
+    send_all(ringside.log_events, (0..EVENTS).map(message));
+    let stats = wait_for("all have an outcome", REFUSED_WITHIN, || {
+        let stats = ringside.stats();
+        let assigned = number(&stats, "/destinations/mqtt/assigned");
+        (assigned == EVENTS && undecided(&stats) == 0).then_some(stats)
+    });
+    assert_eq!(number(&stats, "/destinations/mqtt/dropped/refused"), 1, "{stats:#}");
+    assert_eq!(number(&stats, "/destinations/mqtt/delivered"), EVENTS - 1);
+    wait_until_there(&subscriber, SUBSYSTEM, EVENTS - 1);
+    let line = ringside.wait_for_line("counted as `refused`");
+    assert!(
+        line.contains("whenever it gets a message of") && line.contains(&format!("event {long}")),
+        "{line}"
+    );
+    assert!(ringside.stop().success());
+}
+
 /// Mosquitto closes the connection of whoever sends more than `max_packet_size`, and without a limit
-/// on its queue also of whoever sends more than `message_size_limit`.
+/// on its queue also of whoever sends more than `message_size_limit`, after an acknowledgement that
+/// sometimes gets through and sometimes does not.
 #[test]
 fn a_message_that_the_broker_never_takes_is_refused_and_the_rest_goes_on() {
-    const EVENTS: u64 = 60;
     for (qos, limit) in [(1, "message_size_limit"), (2, "max_packet_size")] {
-        let broker = Mosquitto::start(&format!("{limit} 3000"));
-        let subscriber = Subscriber::to(&broker, "subscriber");
-        let more = format!("      qos: {qos}\n");
-        let text = settings(&broker, &more).replace("flushInterval: 10ms", "flushInterval: 200ms");
-        let mut ringside = Ringside::start_with(&text, &[]);
-        let is_long = |n: u64| n == 17;
-        let message =
-            |n| if is_long(n) { long_event(n) } else { proxy_event(&format!("event {n}")) };
-        send_all(ringside.log_events, (0..EVENTS).map(message));
-        let refused = (0..EVENTS).filter(|&n| is_long(n)).count() as u64;
-        // Every attempt waits longer than the one before; with bad luck that adds up to minutes.
-        let stats = wait_for("all have an outcome", 6 * DEADLINE, || {
-            let stats = ringside.stats();
-            let assigned = number(&stats, "/destinations/mqtt/assigned");
-            (assigned == EVENTS && undecided(&stats) == 0).then_some(stats)
-        });
-        assert_eq!(number(&stats, "/destinations/mqtt/dropped/refused"), refused, "{stats:#}");
-        assert_eq!(number(&stats, "/destinations/mqtt/delivered"), EVENTS - refused);
-        wait_until_there(&subscriber, SUBSYSTEM, EVENTS - refused);
-        let line = ringside.wait_for_line("counted as `refused`");
-        assert!(
-            line.contains("whenever it gets a message of") && line.contains("event 17"),
-            "{line}"
-        );
-        assert!(ringside.stop().success());
+        one_is_refused(qos, limit, 17);
+    }
+}
+
+/// Nothing shows that the broker takes any message, until another one is tried.
+#[test]
+fn so_is_one_that_comes_first() {
+    for (qos, limit) in [(1, "message_size_limit"), (2, "max_packet_size")] {
+        one_is_refused(qos, limit, 0);
     }
 }
 

@@ -1,16 +1,12 @@
 //! Any bytes on either port, through the whole shard to the batches: each batch has one line per
-//! event, and InfluxDB's parser and a JSON parser read every line. The first byte chooses the port and
-//! the settings; datagrams end at the byte 0xff, which no text has.
+//! event, InfluxDB's parser and a JSON parser read every line, and brokers take all topics of a line
+//! for MQTT, which are as many as the event is to have. The first byte chooses the port and the
+//! settings; datagrams end at the byte 0xff, which no text has.
 
 #![no_main]
 
-// Most of it is for the tests.
-#[allow(dead_code, unused_imports)]
-#[path = "../../tests/butler_sos/mod.rs"]
-mod butler_sos;
-#[allow(dead_code, unused_imports)]
-#[path = "../../tests/line_protocol/mod.rs"]
-mod line_protocol;
+#[path = "../../tests/line_protocol/parsed.rs"]
+mod parsed;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,6 +18,7 @@ use arc_swap::ArcSwap;
 use libfuzzer_sys::fuzz_target;
 use ringside::deliver::batch::{self, BatchReceiver};
 use ringside::deliver::influxdb::encode::{self as influxdb, InfluxVersion};
+use ringside::deliver::mqtt::encode as mqtt;
 use ringside::deliver::new_relic::encode::{self as new_relic, Levels};
 use ringside::deliver::{Clock, Encode, ndjson};
 use ringside::event::{Kind, Listener};
@@ -37,17 +34,29 @@ const DATAGRAM_MAX: usize = 65_507;
 /// Who reads what an encoder wrote.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
-    Line(butler_sos::Version),
+    Line {
+        literal_backslashes: bool,
+    },
     Json,
+    /// JSON, and topics behind it.
+    Messages,
 }
 
-const NAMES: [&str; 5] = ["v1", "v2", "v3", "ndjson", "new_relic"];
+const NAMES: [&str; 6] = ["v1", "v2", "v3", "ndjson", "new_relic", "mqtt"];
+
+/// A topic for all user events.
+const USERS: &str = "users";
+/// Commands with a topic of their own.
+const COMMANDS: [(&str, &str); 2] =
+    [("Start session", "users/start"), ("Stop session", "users/stop")];
+/// What topics of log events begin with.
+const LOGS: &str = "logs/qs";
 
 fn reader(name: &str) -> Reader {
     match name {
-        "v1" => Reader::Line(butler_sos::Version::V1),
-        "v2" => Reader::Line(butler_sos::Version::V2),
-        "v3" => Reader::Line(butler_sos::Version::V3),
+        "v1" | "v2" => Reader::Line { literal_backslashes: true },
+        "v3" => Reader::Line { literal_backslashes: false },
+        "mqtt" => Reader::Messages,
         _ => Reader::Json,
     }
 }
@@ -60,6 +69,22 @@ fn encoder(name: &str, choice: u8) -> Box<dyn Encode> {
         "v2" => InfluxVersion::V2,
         "v3" => InfluxVersion::V3,
         "ndjson" => return Box::new(ndjson::encode::Encoder::new(kinds)),
+        "mqtt" => {
+            let commands = COMMANDS.map(|(command, topic)| (command, topic.to_owned()));
+            return Box::new(mqtt::Encoder::new(&mqtt::EncoderSettings {
+                user: Some(mqtt::UserTopics {
+                    everything: Some(USERS.to_owned()),
+                    commands: commands.into(),
+                }),
+                log: Some(mqtt::LogTopics {
+                    base: LOGS.to_owned(),
+                    to_base: true,
+                    to_subsystem: true,
+                }),
+                user_tags: tags.clone(),
+                log_tags: tags,
+            }));
+        }
         _ => {
             return Box::new(new_relic::Encoder::new(&new_relic::EncoderSettings {
                 user_events: true,
@@ -96,8 +121,7 @@ impl Clock for Still {
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, datagrams)) = input.split_first() else { return };
-    let listener =
-        if choice & 1 == 0 { Listener::UserEvents } else { Listener::LogEvents };
+    let listener = if choice & 1 == 0 { Listener::UserEvents } else { Listener::LogEvents };
     let ledger = Arc::new(Ledger::new(1, 1, &NAMES.map(str::to_owned)));
     let (outputs, batches): (Vec<Output>, Vec<BatchReceiver>) = NAMES
         .iter()
@@ -147,16 +171,47 @@ fn check(reader: Reader, bytes: &[u8], events: u32) {
     let text = std::str::from_utf8(bytes).expect("UTF-8");
     assert!(text.ends_with('\n'));
     let lines = match reader {
-        Reader::Line(version) => line_protocol::Line::read_all(text, version).len(),
-        Reader::Json => text
-            .lines()
-            .map(|line| {
-                let read: Result<Strict, _> = serde_json::from_str(line);
-                read.unwrap_or_else(|error| panic!("{error}\n{line}"));
-            })
-            .count(),
+        Reader::Line { literal_backslashes } => {
+            parsed::Line::parse_all(text, literal_backslashes).len()
+        }
+        Reader::Json => text.lines().map(check_json).count(),
+        Reader::Messages => text.lines().map(check_messages).count(),
     };
     assert_eq!(lines, events as usize, "one line per event\n{text}");
+}
+
+fn check_json(line: &str) {
+    let read: Result<Strict, _> = serde_json::from_str(line);
+    read.unwrap_or_else(|error| panic!("{error}\n{line}"));
+}
+
+/// A payload and the topics that its event is to have, none of which a broker refuses.
+fn check_messages(line: &str) {
+    let mut parts = line.split('\t');
+    let payload = parts.next().unwrap_or_default();
+    check_json(payload);
+    let event: serde_json::Value = serde_json::from_str(payload).expect("read just now");
+    let topics: Vec<&str> = parts.collect();
+    for topic in &topics {
+        assert!(topic.split('/').all(|level| !level.is_empty()), "an empty level\n{line}");
+        assert!(!topic.contains(['+', '#']) && !topic.contains(char::is_control), "{line}");
+        assert!(topic.len() <= usize::from(u16::MAX), "{line}");
+    }
+    // Only user events have it.
+    if event.get("messageType").is_some() {
+        let special = COMMANDS.iter().filter(|(name, _)| event["command"] == **name);
+        let wanted: Vec<&str> =
+            [USERS].into_iter().chain(special.map(|(_, topic)| *topic)).collect();
+        assert_eq!(topics, wanted, "{line}");
+    } else {
+        let [base, of_subsystem] = topics[..] else { panic!("two topics\n{line}") };
+        assert_eq!(base, LOGS, "{line}");
+        let levels = of_subsystem.strip_prefix(LOGS).and_then(|rest| rest.strip_prefix('/'));
+        let levels = levels.unwrap_or_else(|| panic!("not below {LOGS}\n{line}"));
+        let subsystem = event["subsystem"].as_str().unwrap_or_default();
+        let wanted = subsystem.split(['.', '/']).count();
+        assert_eq!(levels.split('/').count(), wanted, "{line}");
+    }
 }
 
 /// JSON in which no object has a member twice.

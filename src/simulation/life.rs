@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::broker::Broker;
 use super::clock::{SimulatedClock, Tasks};
 use super::network::Server;
 use super::truth::Noting;
 use super::world::{End, Place, World};
 use crate::deliver::batch::{self, BatchReceiver};
+use crate::deliver::mqtt::MqttTransport;
+use crate::deliver::mqtt::connection::Connection;
 use crate::deliver::{Clock, dispatch};
 use crate::event::{Kind, Listener};
 use crate::observe::ledger::{
@@ -216,10 +219,13 @@ fn start_places<'a>(
             let encoder = Box::new(Noting { encoder, truth, shard: index });
             outputs.push(Output { encoder, sender, ledger: Arc::clone(ledger) });
         }
-        let mut server = Server::new(clock, &place.truth, random.u64(..));
+        let seed = random.u64(..);
+        let broker = place.broker(clock, (seed, calm));
+        let mut server = Server::new(clock, &place.truth, seed);
         server.calm = calm;
         server.unordered = place.unordered;
-        tasks.spawn(serve(place, receiver, Arc::clone(ledger), server, clock, stop.clone()));
+        let servers = (server, broker);
+        tasks.spawn(serve(place, receiver, Arc::clone(ledger), servers, clock, stop.clone()));
     }
     outputs
 }
@@ -287,14 +293,22 @@ fn serve<'a>(
     place: &Place,
     receiver: BatchReceiver,
     ledger: Arc<DestinationLedger>,
-    server: Server,
+    (server, broker): (Server, Option<Broker>),
     clock: &'a SimulatedClock,
     stop: Stop,
 ) -> impl Future<Output = ()> + use<'a> {
     let (settings, spooling) = (place.settings, place.spooling.clone());
     async move {
         let parts = dispatch::Parts { ledger, receiver, clock, settings, spooling };
-        dispatch::run(parts, server, stop.over(clock), |_, _| {}).await;
+        let Some(broker) = broker else {
+            return dispatch::run(parts, server, stop.over(clock), |_, _| {}).await;
+        };
+        let (transport, batches) = MqttTransport::new();
+        let transport = broker.noting(transport);
+        tokio::join!(
+            dispatch::run(parts, transport, stop.over(clock), |_, _| {}),
+            Connection::over(broker).run(batches),
+        );
     }
 }
 

@@ -4,12 +4,19 @@
 //! | part | what it stands for |
 //! |---|---|
 //! | [`clock`] | time, which passes when everybody waits; the order in which things go on |
+//! | [`broker`] | an MQTT broker that closes the connection in the middle of messages |
 //! | [`network`] | servers that refuse, hang, are slow or late, and close in the middle of an answer |
 //! | [`disk`] | disks that are slow, fail, fill up, tear, corrupt and lie about a sync |
 //! | [`truth`] | what really became of each event |
 //! | [`life`] | one run of the engine, from its start to a stop, a kill or a power failure |
 //! | [`world`] | the runs of one seed, and what must be true at their end |
 //! | [`scripted`] | a destination that does what a test of dispatch says |
+//!
+//! What is sent, and what an answer means to dispatch, is decided by real code: the encoders, and for
+//! MQTT also the queue before the connection and all that publishes a batch, looks for the message at
+//! which a connection is closed, and refuses it. Simulated are the HTTP clients (a [`network::Server`]
+//! gives outcomes, not responses) and the MQTT library with the protocol and its connections (a
+//! [`broker::Broker`] takes messages, not packets, and pauses on simulated time).
 //!
 //! After every poll of every future the equations of the ledger hold, and it says exactly as many
 //! delivered and refused events as the servers told it of. At the end every event that was accepted
@@ -19,6 +26,7 @@
 //! `RINGSIDE_SEEDS=10000 cargo test --lib simulation` tries more seeds; `RINGSIDE_SEED=7` that one
 //! alone.
 
+mod broker;
 pub mod clock;
 mod disk;
 mod life;

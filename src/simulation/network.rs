@@ -63,10 +63,18 @@ struct Answer {
 }
 
 /// A request under way. When it is dropped, nobody knows how it ended.
-struct Request {
+pub struct Request {
     truth: Arc<Mutex<Truth>>,
-    events: Vec<usize>,
-    stored: bool,
+    pub events: Vec<usize>,
+    /// Whether events were stored without the sender knowing.
+    pub stored: bool,
+}
+
+impl Request {
+    pub fn begin(truth: &Arc<Mutex<Truth>>, events: Vec<usize>) -> Self {
+        truth.lock().unwrap().set_under_way(&events, true);
+        Self { truth: Arc::clone(truth), events, stored: false }
+    }
 }
 
 impl Drop for Request {
@@ -175,9 +183,7 @@ impl Transport for Server {
             .filter(|&line| self.truth.lock().unwrap().is_poison(numbers[line as usize]))
             .collect();
         let answer = self.answer(&poison, events, body.len());
-        let mut request =
-            Request { truth: Arc::clone(&self.truth), events: numbers, stored: false };
-        self.truth.lock().unwrap().set_under_way(&request.events, true);
+        let mut request = Request::begin(&self.truth, numbers);
         self.clock.sleep(answer.before).await;
         let takes = !matches!(
             answer.outcome,

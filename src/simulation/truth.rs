@@ -93,6 +93,12 @@ impl Truth {
         }
     }
 
+    /// An event is acknowledged, or will be, and not stored.
+    pub fn throw_away(&mut self, event: usize) {
+        self.refused.insert(event);
+        self.unclear.insert(event);
+    }
+
     /// A request begins, or ends.
     pub fn set_under_way(&mut self, events: &[usize], begins: bool) {
         for event in events {

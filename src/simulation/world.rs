@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::broker::{Broker, Numbering};
 use super::clock::SimulatedClock;
 use super::disk::{SimulatedDisk, Weather};
 use super::life::{self, Life};
@@ -45,6 +46,8 @@ pub struct Place {
     pub spooling: Option<Spooling<SimulatedDisk>>,
     pub unordered: bool,
     version: Option<InfluxVersion>,
+    /// It is an MQTT broker, which never takes one of so many events.
+    mqtt: Option<usize>,
     /// Events that were in memory, or not certainly on disk, in some crash.
     excused: BTreeSet<usize>,
     /// Counted as lost in all lives, refused ones not among them; in crashes, and otherwise.
@@ -210,7 +213,6 @@ impl Place {
     fn new(index: usize, clock: &SimulatedClock, random: &mut fastrand::Rng) -> Self {
         let name = format!("place{index}");
         let poison_every = [0, 0, 5, 23][random.usize(0..4)];
-        let truth = Arc::new(Mutex::new(Truth::new(poison_every)));
         let disk = SimulatedDisk::new(clock, random.u64(..));
         let unordered = random.bool();
         let settings = dispatch::Settings {
@@ -234,6 +236,12 @@ impl Place {
             strict: random.u32(0..4) == 0,
             always: random.u32(0..4) == 0,
         });
+        // Not drawn, so that the other places of a seed stay as they are.
+        let mqtt = settings.seed.is_multiple_of(4).then_some(poison_every);
+        let unordered = unordered && mqtt.is_none();
+        // A broker does not know of events, and chokes on messages itself.
+        let poison_every = if mqtt.is_some() { 0 } else { poison_every };
+        let truth = Arc::new(Mutex::new(Truth::new(poison_every)));
         let version =
             [None, Some(InfluxVersion::V1), Some(InfluxVersion::V2), Some(InfluxVersion::V3)]
                 [random.usize(0..4)];
@@ -245,6 +253,7 @@ impl Place {
             spooling,
             unordered,
             version,
+            mqtt,
             excused: BTreeSet::new(),
             crashed: 0,
             dropped: 0,
@@ -258,6 +267,9 @@ impl Place {
 
     /// A real encoder of one of the formats.
     pub fn encoder(&self) -> Box<dyn Encode> {
+        if self.mqtt.is_some() {
+            return Box::new(Numbering::new(&self.truth));
+        }
         let kinds = [true; Kind::COUNT];
         match self.version {
             None => Box::new(ndjson::encode::Encoder::new(kinds)),
@@ -270,6 +282,11 @@ impl Place {
                 kinds,
             })),
         }
+    }
+
+    /// What stands in place of the broker, if it is one; with a seed, and whether nothing goes wrong.
+    pub fn broker(&self, clock: &SimulatedClock, seed: (u64, bool)) -> Option<Broker> {
+        self.mqtt.map(|poison_every| Broker::new(clock, &self.truth, poison_every, seed))
     }
 
     /// In memory when the last life ended.

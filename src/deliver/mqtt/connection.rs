@@ -7,62 +7,44 @@
 //! That is also why acknowledgements need only be counted: whatever comes on a connection belongs to
 //! the one batch that is on it, and the library breaks the connection on an acknowledgement of
 //! something that was not sent.
-
-use std::pin::pin;
-use std::time::Duration;
+//!
+//! One failure is dealt with here, since it belongs to a message and not to the broker: a connection
+//! that is closed while messages are under way is made anew, and they are published one at a time; see
+//! [`super::suspicion`].
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter};
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing,
-    Packet, QoS, TlsError,
-};
+use memchr::memchr;
+use rumqttc::{ConnectReturnCode, ConnectionError, TlsError};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
 
-use super::suspicion::Suspicion;
+use super::link::{ANSWER_TIMEOUT, Link};
+use super::suspicion::{Suspicion, Verdict};
 use super::transport::Job;
-use super::{MqttError, MqttSettings, options};
 use crate::deliver::Outcome;
 
-/// Messages between us and the library; enough that it never waits for us.
-const QUEUED: usize = 16;
-
-/// A broker that says nothing for so long, though something is due, has failed.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Wait between attempts to connect while there is nothing to send.
-const IDLE_RETRY: Duration = Duration::from_secs(30);
-
-/// The longest that a farewell may take.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Options, and the connection while there is one.
-pub(super) struct Connection {
-    options: MqttOptions,
-    qos: QoS,
-    retain: bool,
-    live: Option<(AsyncClient, EventLoop)>,
+/// The way to the broker, and what is known about messages at which it closes.
+pub(crate) struct Connection<L> {
+    link: L,
     suspicion: Suspicion,
 }
 
 /// A message of a batch.
-pub(super) struct Message {
+pub(crate) struct Message {
     /// The line of the batch that it comes from; a line may have several topics.
-    pub(super) line: u32,
-    pub(super) topic: String,
-    pub(super) payload: Bytes,
+    pub(crate) line: u32,
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
 }
 
 /// Why a batch is not done.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     /// There was no connection, or it failed with nothing of the batch sent.
     #[error(transparent)]
     Connection(ConnectionError),
-    /// The connection ended while messages were under way.
-    #[error("{0}")]
-    Closed(ConnectionError),
+    /// The connection ended when so many messages had been sent.
+    #[error("{error}")]
+    Closed { sent: usize, error: ConnectionError },
     /// The connection ended while this message, and no other, was under way.
     #[error("{error}; a message of {bytes} bytes to `{topic}` was under way alone")]
     ClosedAt { topic: String, bytes: usize, error: ConnectionError },
@@ -75,20 +57,14 @@ enum Failure {
     Silence,
 }
 
-impl Connection {
-    /// Prepares everything and connects to nothing.
-    pub(super) fn new(settings: &MqttSettings) -> Result<Self, MqttError> {
-        Ok(Self {
-            options: options::of(settings)?,
-            qos: options::qos(settings.qos),
-            retain: settings.retain,
-            live: None,
-            suspicion: Suspicion::default(),
-        })
+impl<L: Link> Connection<L> {
+    /// Connects to nothing yet.
+    pub(crate) fn over(link: L) -> Self {
+        Self { link, suspicion: Suspicion::default() }
     }
 
     /// Publishes batches until there are no more.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         loop {
             tokio::select! {
                 biased;
@@ -96,22 +72,10 @@ impl Connection {
                     Some(job) => self.serve(job).await,
                     None => break,
                 },
-                () = self.stay_connected() => {}
+                () = self.link.stay_connected() => {}
             }
         }
-        self.say_farewell().await;
-    }
-
-    /// Connects, answers and pings while there is nothing to publish. Does not end.
-    async fn stay_connected(&mut self) {
-        loop {
-            let (_, events) = live(&mut self.live, &self.options);
-            if events.poll().await.is_err() {
-                // The next batch will meet the same error and report it.
-                self.live = None;
-                sleep(IDLE_RETRY).await;
-            }
-        }
+        self.link.say_farewell().await;
     }
 
     async fn serve(&mut self, job: Job) {
@@ -120,16 +84,16 @@ impl Connection {
             result = self.publish(&body) => result,
             // The time to shut down is over.
             () = outcome.closed() => {
-                self.live = None;
+                self.link.drop_connection();
                 return;
             }
         };
         if result.is_err() {
-            self.live = None;
+            self.link.drop_connection();
         }
         // All messages, which are parts of the body, are gone: its memory can be used again.
         drop(body);
-        let (host, port) = self.options.broker_address();
+        let (host, port) = self.link.address();
         let result =
             result.map_or_else(|failure| failure.outcome(&host, port), |()| Outcome::Delivered);
         // Nobody waits for it if the time to shut down ended just now.
@@ -138,99 +102,86 @@ impl Connection {
 
     /// Publishes all messages of a batch and waits until each is done.
     async fn publish(&mut self, body: &Bytes) -> Result<(), Failure> {
-        let result = if self.suspicion.is_careful() {
-            self.publish_singly(body).await
-        } else {
-            self.publish_together(body).await
-        };
-        match result {
-            Ok(()) => self.suspicion.delivered(),
-            Err(Failure::Closed(_)) => self.suspicion.closed(),
-            Err(_) => {}
-        }
-        result
-    }
-
-    /// Publishes the messages as fast as the broker takes them.
-    async fn publish_together(&mut self, body: &Bytes) -> Result<(), Failure> {
-        let (client, events) = live(&mut self.live, &self.options);
-        let messages = memchr_iter(TOPIC, body).count();
-        let mut feed = pin!(feed(client, self.qos, self.retain, body));
-        let mut done = pin!(all_done(events, self.qos, messages));
-        tokio::select! {
-            result = &mut done => result,
-            () = &mut feed => done.await,
-        }
-    }
-
-    /// Publishes the messages one at a time, so that it is known at which one the connection ends.
-    /// Only an acknowledgement tells that a message was not it, so there is one at quality of service
-    /// 0 too.
-    async fn publish_singly(&mut self, body: &Bytes) -> Result<(), Failure> {
-        let qos = if self.qos == QoS::AtMostOnce { QoS::AtLeastOnce } else { self.qos };
-        let (client, events) = live(&mut self.live, &self.options);
-        for message in messages(body) {
-            publish(client, qos, self.retain, &message).await;
-            match all_done(events, qos, 1).await {
-                Ok(()) => self.suspicion.acknowledged(),
-                Err(Failure::Closed(error)) => {
-                    let refused = self.suspicion.closed_at(&message);
-                    let Message { line, topic, payload } = message;
-                    let bytes = payload.len();
-                    return Err(if refused {
-                        Failure::Refused { line, topic, bytes, error }
-                    } else {
-                        Failure::ClosedAt { topic, bytes, error }
-                    });
+        let messages: Vec<Message> = messages(body).collect();
+        let mut rest = &messages[..];
+        while let Some((first, others)) = rest.split_first() {
+            if self.suspicion.is_suspect(first) {
+                self.publish_alone(first, others).await?;
+                rest = others;
+                continue;
+            }
+            let suspect = rest.iter().position(|message| self.suspicion.is_suspect(message));
+            let (together, others) = rest.split_at(suspect.unwrap_or(rest.len()));
+            match self.link.publish(together).await {
+                Ok(()) => {
+                    self.suspicion.prove();
+                    rest = others;
+                }
+                Err(Failure::Closed { sent, .. }) => {
+                    // The library counted, not we.
+                    let sent = sent.min(together.len());
+                    let begin = sent.saturating_sub(self.link.unsure_max());
+                    self.suspicion.closed(&rest[begin..sent]);
+                    rest = &rest[begin..];
+                    self.pause().await;
                 }
                 Err(failure) => return Err(failure),
             }
         }
+        self.suspicion.delivered();
         Ok(())
     }
 
-    /// Disconnects properly, so that the broker does not publish the last will.
-    async fn say_farewell(&mut self) {
-        let Some((client, mut events)) = self.live.take() else { return };
-        if events.network.is_none() {
-            return;
-        }
-        let farewell = async {
-            // The loop that takes requests is alive, so this cannot fail.
-            let _ = client.disconnect().await;
-            while !matches!(events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)))
-            {
+    /// Publishes a suspect until the broker takes it or it is refused.
+    async fn publish_alone(
+        &mut self,
+        message: &Message,
+        others: &[Message],
+    ) -> Result<(), Failure> {
+        loop {
+            let error = match self.link.publish_alone(message).await {
+                Ok(()) => {
+                    self.suspicion.taken(message);
+                    return Ok(());
+                }
+                Err(Failure::Closed { error, .. }) => error,
+                Err(failure) => return Err(failure),
+            };
+            let Message { line, ref topic, ref payload } = *message;
+            let (topic, bytes) = (topic.clone(), payload.len());
+            let mut verdict = self.suspicion.closed_at(message);
+            if verdict != Verdict::Refused {
+                self.pause().await;
             }
-        };
-        // A broker that does not take it publishes the last will, as it should.
-        let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
+            if verdict == Verdict::Unproven && self.takes_another(line, others).await {
+                verdict = self.suspicion.refuse(message);
+            }
+            match verdict {
+                Verdict::Again => {}
+                Verdict::Refused => return Err(Failure::Refused { line, topic, bytes, error }),
+                Verdict::Unproven => return Err(Failure::ClosedAt { topic, bytes, error }),
+            }
+        }
     }
-}
 
-/// The connection, new if there is none.
-fn live<'a>(
-    live: &'a mut Option<(AsyncClient, EventLoop)>,
-    options: &MqttOptions,
-) -> &'a mut (AsyncClient, EventLoop) {
-    live.get_or_insert_with(|| AsyncClient::new(options.clone(), QUEUED))
+    /// Whether the broker takes a message of the next event. That one overtakes only what is refused
+    /// if it does, and it comes again in its place.
+    async fn takes_another(&mut self, line: u32, others: &[Message]) -> bool {
+        match others.iter().find(|other| other.line != line) {
+            Some(other) => self.link.publish_alone(other).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Leaves the broker alone for a moment, before the connection is made anew.
+    async fn pause(&mut self) {
+        self.link.drop_connection();
+        self.link.pause().await;
+    }
 }
 
 /// What stands before each topic of a line; see [`super::encode`].
 const TOPIC: u8 = b'\t';
-
-/// Hands the messages of a batch to the library, as fast as it takes them.
-async fn feed(client: &AsyncClient, qos: QoS, retain: bool, body: &Bytes) {
-    for message in messages(body) {
-        publish(client, qos, retain, &message).await;
-    }
-}
-
-/// Hands a message to the library.
-async fn publish(client: &AsyncClient, qos: QoS, retain: bool, message: &Message) {
-    let Message { topic, payload, .. } = message;
-    // The loop that takes requests outlives this, so this cannot fail.
-    let _ = client.publish_bytes(topic, qos, retain, payload.clone()).await;
-}
 
 /// The messages of a batch.
 fn messages(body: &Bytes) -> impl Iterator<Item = Message> {
@@ -244,36 +195,6 @@ fn messages(body: &Bytes) -> impl Iterator<Item = Message> {
             payload: body.slice_ref(payload),
         })
     })
-}
-
-/// Drives the connection until so many messages are done.
-async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Result<(), Failure> {
-    let mut sent = false;
-    while messages > 0 {
-        let answer = timeout(ANSWER_TIMEOUT, events.poll()).await;
-        let event = match answer.map_err(|_| Failure::Silence)? {
-            Ok(event) => event,
-            // What broke while it was written is among the events that are left.
-            Err(error) if sent || events.state.events.iter().any(is_publish) => {
-                return Err(Failure::Closed(error));
-            }
-            Err(error) => return Err(Failure::Connection(error)),
-        };
-        sent |= is_publish(&event);
-        let done = match event {
-            // Comes after the flush to the socket.
-            Event::Outgoing(Outgoing::Publish(_)) => qos == QoS::AtMostOnce,
-            Event::Incoming(Packet::PubAck(_)) => qos == QoS::AtLeastOnce,
-            Event::Incoming(Packet::PubComp(_)) => qos == QoS::ExactlyOnce,
-            _ => false,
-        };
-        messages -= usize::from(done);
-    }
-    Ok(())
-}
-
-fn is_publish(event: &Event) -> bool {
-    matches!(event, Event::Outgoing(Outgoing::Publish(_)))
 }
 
 impl Failure {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use super::connection::Connection;
 use super::encode::{Encoder, EncoderSettings};
+use super::link::RumqttLink;
 use super::{MqttError, MqttSettings, MqttTransport};
 use crate::deliver::{Destination, Encode, Served};
 
@@ -13,21 +14,21 @@ use crate::deliver::{Destination, Encode, Served};
 pub struct MqttDestination {
     messages: EncoderSettings,
     identity: String,
-    connection: Connection,
+    link: RumqttLink,
 }
 
 impl MqttDestination {
     /// A destination that publishes `messages` at a broker. Reads certificates; connects to nothing
     /// yet.
     pub fn new(messages: EncoderSettings, broker: &MqttSettings) -> Result<Self, MqttError> {
-        let connection = Connection::new(broker)?;
-        Ok(Self { messages, identity: broker.identity(), connection })
+        let link = RumqttLink::new(broker)?;
+        Ok(Self { messages, identity: broker.identity(), link })
     }
 }
 
 impl fmt::Debug for MqttDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The connection's options hold the password.
+        // The options of the connection hold the password.
         f.debug_struct("MqttDestination").field("messages", &self.messages).finish_non_exhaustive()
     }
 }
@@ -49,7 +50,7 @@ impl Destination for MqttDestination {
         Box::pin(async move {
             let (transport, batches) = MqttTransport::new();
             // The connection ends when the transport is gone.
-            tokio::join!(served.run(transport), self.connection.run(batches));
+            tokio::join!(served.run(transport), Connection::over(self.link).run(batches));
         })
     }
 }

@@ -10,14 +10,16 @@
 //! |---|---|
 //! | [`encode`] | topics and payload of an event |
 //! | `options` | how to reach the broker: credentials, TLS, last will |
-//! | `connection` | the one connection, and the batch that is on it |
+//! | `connection` | publishes one batch after the other |
+//! | `link` | the way to the broker, by means of the MQTT library |
 //! | `suspicion` | finds the message that the broker does not take |
 //! | [`transport`] | hands batches to the connection: a [`Transport`](super::Transport) |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
 
-mod connection;
+pub(crate) mod connection;
 pub mod destination;
 pub mod encode;
+pub(crate) mod link;
 mod options;
 mod suspicion;
 pub mod transport;

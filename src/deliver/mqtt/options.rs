@@ -17,7 +17,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Messages that wait for their acknowledgement at most. Mosquitto drops a client that has more than
 /// its `max_inflight_messages`, 20 unless configured, under way at quality of service 2.
-const IN_FLIGHT: u16 = 20;
+pub(super) const IN_FLIGHT: u16 = 20;
 
 /// A broker sends a publisher nothing but acknowledgements.
 const INCOMING_MAX: usize = 1024;

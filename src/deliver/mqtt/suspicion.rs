@@ -2,73 +2,104 @@
 //!
 //! MQTT 3.1.1 has no way to refuse a message. A broker that will not take one, because it is too long
 //! or its topic is not allowed, closes the connection without a word; sent again and again, that
-//! message would stand in the way of all others. So when the connection is closed repeatedly, messages
-//! are published one at a time, and the one at which it is closed again and again is refused.
+//! message would stand in the way of all others. So the messages that were under way when the
+//! connection was closed are suspects, which are published one at a time until each has been taken,
+//! and the one at which the connection is closed again and again is refused.
 //!
 //! A broker that is ill closes connections too, whatever it is sent. Refusing events on its account
-//! would lose them, so a broker that has acknowledged nothing since the last refusal has to be far
-//! more stubborn.
+//! would lose them, so a broker that has taken nothing since the last refusal is sent the next event
+//! first, and if it does not take that one either, it has to be far more stubborn.
+//!
+//! # How long it takes
+//!
+//! Everything happens in one attempt to send the batch, so it does not depend on how long the waits
+//! between attempts have become. From the first close to the refusal there are
+//! [`REFUSED_AFTER`] pauses of a quarter of a second, as many new connections, and two round trips for
+//! each suspect before the message, of which there are at most 20 where messages are acknowledged:
+//! about a second. Only where the broker takes no other message it takes
+//! [`REFUSED_UNPROVEN_AFTER`] connections in ten attempts, with the waits between them.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::connection::Message;
 
-/// Connections closed in a row after which messages are published one at a time. The first may be a
-/// restart of the broker, after which the usual speed is worth more.
-const CAREFUL_AFTER: u32 = 2;
-
-/// Connections closed at one message after which it is refused: with the waits between attempts, that
-/// is about a second.
+/// Connections closed in a row at one message that was under way alone, after which it is refused.
 const REFUSED_AFTER: u32 = 3;
 
-/// The same when nothing shows that the broker takes any message at all. The waits between attempts
-/// have reached their longest by then, so such a broker costs at most about an event a minute.
-const REFUSED_UNPROVEN_AFTER: u32 = 10;
+/// The same when nothing shows that the broker takes any message at all. From the third on there is
+/// one an attempt, and the waits between attempts have reached their longest by then: such a broker
+/// costs about an event a minute.
+const REFUSED_UNPROVEN_AFTER: u32 = 12;
 
 /// What is known about connections that were closed.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
-    /// Connections closed since a batch was delivered.
-    closed: u32,
-    /// A message that was under way alone when the connection was closed, and how often in a row.
-    suspect: Option<(u64, u32)>,
-    /// Whether the broker has acknowledged anything since it last refused a message.
+    /// Messages that were under way when the connection was closed, all of one batch, and how often it
+    /// was closed when there was only this one.
+    suspects: HashMap<u64, u32>,
+    /// Whether the broker has taken anything since it last refused a message.
     proven: bool,
 }
 
+/// What to do with a message at which the connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Publish it again.
+    Again,
+    /// It is refused.
+    Refused,
+    /// It would be refused if it were known that the broker takes others.
+    Unproven,
+}
+
 impl Suspicion {
-    /// Whether messages are to be published one at a time.
-    pub(super) fn is_careful(&self) -> bool {
-        self.closed >= CAREFUL_AFTER
+    /// Whether this message is to be published alone.
+    pub(super) fn is_suspect(&self, message: &Message) -> bool {
+        !self.suspects.is_empty() && self.suspects.contains_key(&hash(message))
     }
 
-    /// The broker has taken one message.
-    pub(super) fn acknowledged(&mut self) {
+    /// The connection was closed while these messages were under way.
+    pub(super) fn closed(&mut self, under_way: &[Message]) {
+        let known = std::mem::take(&mut self.suspects);
+        let closed = |suspect| (suspect, known.get(&suspect).copied().unwrap_or_default());
+        self.suspects = under_way.iter().map(hash).map(closed).collect();
+    }
+
+    /// The connection was closed while this message was under way, and no other.
+    pub(super) fn closed_at(&mut self, message: &Message) -> Verdict {
+        let times = self.suspects.entry(hash(message)).or_default();
+        *times += 1;
+        if *times < REFUSED_AFTER {
+            return Verdict::Again;
+        }
+        if !self.proven && *times < REFUSED_UNPROVEN_AFTER {
+            return Verdict::Unproven;
+        }
+        self.refuse(message)
+    }
+
+    /// A message is refused, and forgotten here.
+    pub(super) fn refuse(&mut self, message: &Message) -> Verdict {
+        self.suspects.remove(&hash(message));
+        self.proven = false;
+        Verdict::Refused
+    }
+
+    /// The broker has taken a message that was under way alone.
+    pub(super) fn taken(&mut self, message: &Message) {
+        self.suspects.remove(&hash(message));
+        self.proven = true;
+    }
+
+    /// The broker takes messages.
+    pub(super) fn prove(&mut self) {
         self.proven = true;
     }
 
     /// The broker has taken a whole batch.
     pub(super) fn delivered(&mut self) {
-        *self = Self { proven: true, ..Self::default() };
-    }
-
-    /// The connection was closed while several messages were under way.
-    pub(super) fn closed(&mut self) {
-        self.closed = self.closed.saturating_add(1);
-    }
-
-    /// The connection was closed while only this message was under way. Tells whether it is to be
-    /// refused, and forgets it then.
-    pub(super) fn closed_at(&mut self, message: &Message) -> bool {
-        self.closed();
-        let message = hash(message);
-        let before = self.suspect.filter(|(suspect, _)| *suspect == message);
-        let times = before.map_or(1, |(_, times)| times + 1);
-        let enough = if self.proven { REFUSED_AFTER } else { REFUSED_UNPROVEN_AFTER };
-        let refused = times >= enough;
-        self.suspect = (!refused).then_some((message, times));
-        self.proven &= !refused;
-        refused
+        self.suspects.clear();
     }
 }
 
@@ -87,48 +118,72 @@ mod tests {
         Message { line: 0, topic: "t".to_owned(), payload: payload.into() }
     }
 
-    fn times_until_refused(suspicion: &mut Suspicion, payload: &'static str) -> u32 {
-        let times = (1..100).find(|_| suspicion.closed_at(&message(payload)));
-        times.expect("never refused")
+    /// The verdicts until it is refused.
+    fn verdicts(suspicion: &mut Suspicion, payload: &'static str) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        while verdicts.last() != Some(&Verdict::Refused) {
+            verdicts.push(suspicion.closed_at(&message(payload)));
+            assert!(verdicts.len() < 100, "never refused");
+        }
+        verdicts
     }
 
     #[test]
-    fn care_begins_with_the_second_close_and_ends_with_a_delivered_batch() {
+    fn what_was_under_way_is_suspect_until_it_is_taken() {
         let mut suspicion = Suspicion::default();
-        suspicion.closed();
-        assert!(!suspicion.is_careful(), "a restart of the broker");
-        suspicion.closed();
-        assert!(suspicion.is_careful());
-        suspicion.acknowledged();
-        assert!(suspicion.is_careful(), "the rest of the batch may hold another one");
+        let [one, other, later] = ["one", "other", "later"].map(message);
+        suspicion.closed(&[message("one"), message("other")]);
+        assert!(suspicion.is_suspect(&one) && suspicion.is_suspect(&other));
+        assert!(!suspicion.is_suspect(&later));
+        suspicion.taken(&one);
+        assert!(!suspicion.is_suspect(&one) && suspicion.is_suspect(&other));
         suspicion.delivered();
-        assert!(!suspicion.is_careful());
+        assert!(!suspicion.is_suspect(&other));
     }
 
     #[test]
     fn a_broker_that_takes_other_messages_refuses_soon() {
+        let soon = [Verdict::Again, Verdict::Again, Verdict::Refused];
         let mut suspicion = Suspicion::default();
-        suspicion.delivered();
-        assert_eq!(times_until_refused(&mut suspicion, "long"), REFUSED_AFTER);
-        suspicion.acknowledged();
-        assert_eq!(times_until_refused(&mut suspicion, "longer"), REFUSED_AFTER);
+        suspicion.prove();
+        assert_eq!(verdicts(&mut suspicion, "long"), soon);
+        suspicion.taken(&message("short"));
+        assert_eq!(verdicts(&mut suspicion, "longer"), soon);
     }
 
     #[test]
     fn a_broker_that_takes_nothing_refuses_late() {
         let mut suspicion = Suspicion::default();
         for payload in ["first", "second"] {
-            assert_eq!(times_until_refused(&mut suspicion, payload), REFUSED_UNPROVEN_AFTER);
+            let verdicts = verdicts(&mut suspicion, payload);
+            assert_eq!(verdicts.len(), REFUSED_UNPROVEN_AFTER as usize);
+            let unproven = verdicts.iter().filter(|it| **it == Verdict::Unproven).count();
+            assert_eq!(unproven, (REFUSED_UNPROVEN_AFTER - REFUSED_AFTER) as usize);
         }
     }
 
+    /// A broker that takes others since refuses at once what it was known to close at.
     #[test]
-    fn another_message_begins_anew() {
+    fn a_proof_may_come_later() {
         let mut suspicion = Suspicion::default();
-        suspicion.delivered();
-        for _ in 0..REFUSED_AFTER {
-            assert!(!suspicion.closed_at(&message("one")));
-            assert!(!suspicion.closed_at(&message("other")));
+        for _ in 1..REFUSED_AFTER {
+            assert_eq!(suspicion.closed_at(&message("long")), Verdict::Again);
         }
+        assert_eq!(suspicion.closed_at(&message("long")), Verdict::Unproven);
+        suspicion.taken(&message("short"));
+        assert_eq!(suspicion.closed_at(&message("long")), Verdict::Refused);
+    }
+
+    /// As when a broker crashes at a message: attempts in between meet no broker at all.
+    #[test]
+    fn closes_are_counted_across_attempts() {
+        let mut suspicion = Suspicion::default();
+        suspicion.prove();
+        for _ in 1..REFUSED_AFTER {
+            assert_eq!(suspicion.closed_at(&message("long")), Verdict::Again);
+            suspicion.closed(&[message("short"), message("long")]);
+            suspicion.taken(&message("short"));
+        }
+        assert_eq!(suspicion.closed_at(&message("long")), Verdict::Refused);
     }
 }

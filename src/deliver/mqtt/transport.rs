@@ -10,7 +10,7 @@ use crate::deliver::{Outcome, Transport};
 
 /// A batch for the connection, and where its outcome goes.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(crate) struct Job {
     pub(super) body: Bytes,
     pub(super) outcome: oneshot::Sender<Outcome>,
 }
@@ -24,7 +24,7 @@ pub struct MqttTransport {
 
 impl MqttTransport {
     /// A transport, and where the connection gets its batches.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Job>) {
         // Order matters, so there is one batch at a time.
         let (jobs, receiver) = mpsc::channel(1);
         (Self { jobs, sent_bytes: Cell::new(0) }, receiver)
