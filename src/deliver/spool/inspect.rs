@@ -6,9 +6,10 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::read::READ_MAX;
 use super::record::{self, Body};
 use super::segment::{self, PREFIX, Walk};
-use super::store::{ABOUT, READ_MAX};
+use super::store::ABOUT;
 use super::{Record, SpoolError, cursor};
 
 /// A destination's folder.

@@ -29,6 +29,7 @@ pub mod inspect;
 mod model;
 mod open;
 mod ranges;
+mod read;
 pub mod record;
 pub mod segment;
 mod store;

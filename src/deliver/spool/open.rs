@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::read::READ_MAX;
 use super::segment::{self, PREFIX, Walk};
-use super::store::{READ_MAX, Segment, Spool};
+use super::store::{Segment, Spool};
 use super::{Settings, SpoolError, cursor};
 use crate::deliver::{Listed, Storage};
 

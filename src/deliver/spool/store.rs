@@ -16,21 +16,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::ranges::Ranges;
-use super::record::{self, Body, HEADER};
-use super::segment::{self, PREFIX, Walk};
-use super::{Lost, Record, Settings, SpoolError, cursor};
+use super::read::Window;
+use super::record;
+use super::segment::{self, PREFIX};
+use super::{Lost, Settings, SpoolError, cursor};
 use crate::deliver::Storage;
 
 /// A segment is complete at this size. Also what is read at once, and what is dropped at once from a
 /// full spool.
-const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Of a small spool a segment is this part, so that a full one loses little at a time.
 const SEGMENT_SHARE: u64 = 8;
-
-/// Most bytes of a segment that are read: a complete one, and the record that made it so. What lies
-/// behind is nothing that this program wrote.
-pub(super) const READ_MAX: usize = SEGMENT_BYTES as usize + 2 * record::PAYLOAD_MAX;
 
 /// Of the free disk all segments of a destination take this part at most.
 const FREE_SHARE: u64 = 10;
@@ -67,18 +64,6 @@ struct Active<F> {
     busy: bool,
 }
 
-/// The part of a segment that is being read.
-#[derive(Debug)]
-struct Window {
-    segment: u64,
-    /// Where in the file `bytes` begin.
-    base: u64,
-    bytes: Bytes,
-    /// Where in `bytes` the next record begins, and its sequence.
-    at: usize,
-    sequence: u64,
-}
-
 /// Batches of one destination on disk.
 #[derive(Debug)]
 pub struct Spool<D: Storage> {
@@ -95,10 +80,10 @@ pub struct Spool<D: Storage> {
     /// Events that have an outcome, and all that are in no segment.
     pub(super) done: Ranges,
     /// Records handed out, by sequence, and how many events they hold.
-    out: BTreeMap<u64, u32>,
-    read_at: u64,
-    window: Option<Window>,
-    lost: Lost,
+    pub(super) out: BTreeMap<u64, u32>,
+    pub(super) read_at: u64,
+    pub(super) window: Option<Window>,
+    pub(super) lost: Lost,
     /// Events in segments that have no outcome.
     pub(super) events: u64,
     pub(super) bytes: u64,
@@ -183,30 +168,6 @@ impl<D: Storage> Spool<D> {
     /// Takes a record that was just pushed as handed out: the caller has it in memory too.
     pub fn claim(&mut self, sequence: u64, events: u32) {
         self.out.insert(sequence, events);
-    }
-
-    /// The oldest record that is not handed out; `None` when there is none. What is damaged or older
-    /// than the limit is passed over and counted as lost.
-    pub async fn next(&mut self, now_ns: u64) -> Result<Option<Record>, SpoolError> {
-        loop {
-            self.read_at = self.first_unread();
-            let from = self.read_at;
-            let Some((&first, segment)) = self.segments.range(..=from).next_back() else {
-                return Ok(None);
-            };
-            let end = segment.end;
-            if from >= end {
-                return Ok(None);
-            }
-            let Some(record) = self.read(first, from, end).await? else { continue };
-            let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
-            if record.oldest_ns < oldest_kept {
-                self.lost.expired += self.lose(record.sequence..record.end());
-                continue;
-            }
-            self.out.insert(record.sequence, record.events);
-            return Ok(Some(record));
-        }
     }
 
     /// A record that was handed out has its outcome.
@@ -300,7 +261,7 @@ impl<D: Storage> Spool<D> {
         self.settings.folder.join(name)
     }
 
-    fn segment_path(&self, first: u64) -> PathBuf {
+    pub(super) fn segment_path(&self, first: u64) -> PathBuf {
         let sealed = self.segments.get(&first).filter(|segment| segment.sealed);
         self.path(&segment::name(first, sealed.map(|segment| segment.end)))
     }
@@ -327,7 +288,7 @@ impl<D: Storage> Spool<D> {
     }
 
     /// These events are lost, except for those that are handed out. Returns how many.
-    fn lose(&mut self, range: Range<u64>) -> u64 {
+    pub(super) fn lose(&mut self, range: Range<u64>) -> u64 {
         let mut lost = 0;
         let mut at = range.start;
         while at < range.end {
@@ -506,99 +467,6 @@ impl<D: Storage> Spool<D> {
         self.active = None;
         self.sync_folder().await
     }
-
-    /// The first event that neither has an outcome nor is handed out.
-    fn first_unread(&self) -> u64 {
-        let mut at = self.read_at;
-        loop {
-            at = self.done.gap(at);
-            match self.out.get(&at) {
-                Some(&events) => at += u64::from(events),
-                None => return at,
-            }
-        }
-    }
-
-    /// The next record from `from` on in the segment `first`; `None` when there is none, or it is
-    /// damaged: what is missing is counted then.
-    async fn read(
-        &mut self,
-        first: u64,
-        from: u64,
-        end: u64,
-    ) -> Result<Option<Record>, SpoolError> {
-        let path = self.segment_path(first);
-        let bytes = self.segments[&first].bytes;
-        let window = look_at(&self.disk, &path, &mut self.window, first, bytes).await?;
-        let mut walk = Walk::new(&window.bytes, window.at, window.sequence..end);
-        let Some(found) = walk.find(|found| found.header.sequence >= from) else {
-            window.at = walk.at();
-            self.damaged(&path, from..end);
-            return Ok(None);
-        };
-        let header = found.header;
-        if header.sequence > from {
-            // What comes behind the damage may have its outcome already: look again.
-            window.at = found.payload.start - HEADER;
-            window.sequence = header.sequence;
-            self.damaged(&path, from..header.sequence);
-            return Ok(None);
-        }
-        window.at = walk.at();
-        window.sequence = header.end();
-        let body = record::decode(&window.bytes[found.payload], header.events);
-        let Some(Body { oldest_ns, lines }) = body else {
-            self.damaged(&path, header.sequence..header.end());
-            return Ok(None);
-        };
-        let (sequence, events) = (header.sequence, header.events);
-        Ok(Some(Record { sequence, events, oldest_ns, lines }))
-    }
-
-    fn damaged(&mut self, path: &Path, range: Range<u64>) {
-        let events = self.lose(range);
-        if events > 0 {
-            tracing::error!(
-                destination = self.settings.destination,
-                events,
-                "{}: damaged; these events are skipped and counted as `crash`; look after the disk",
-                path.display()
-            );
-        }
-        self.lost.damaged += events;
-    }
-}
-
-/// Has the rest of a segment of `length` bytes in memory.
-async fn look_at<'a, D: Storage>(
-    disk: &D,
-    path: &Path,
-    window: &'a mut Option<Window>,
-    first: u64,
-    length: u64,
-) -> Result<&'a mut Window, SpoolError> {
-    let (base, at, sequence) = match &window {
-        Some(window) if window.segment == first => {
-            let end = window.base + window.bytes.len() as u64;
-            if end >= length.min(READ_MAX as u64) {
-                (None, window.at, window.sequence)
-            } else {
-                // It has grown since.
-                (Some(window.base + window.at as u64), 0, window.sequence)
-            }
-        }
-        _ => (Some(0), PREFIX, first),
-    };
-    if let Some(base) = base {
-        let bytes = match disk.read(path, base, READ_MAX).await {
-            // Somebody removed it: its events are missing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
-            read => read.map_err(|error| SpoolError::io("read", path, error))?,
-        };
-        *window = Some(Window { segment: first, base, bytes, at, sequence });
-    }
-    let missing = || SpoolError::io("read", path, io::ErrorKind::NotFound.into());
-    window.as_mut().ok_or_else(missing)
 }
 
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
