@@ -29,6 +29,7 @@ use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served, Spooling, spool};
 use crate::enrich::AppNames;
 use crate::event::Listener;
+use crate::observe::checkpoint::LastRun;
 use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// How batches are kept on disk that a destination does not take; `None` for not at all.
     pub spool: Option<SpoolSettings>,
+    /// What the last run has left.
+    pub last_run: Option<LastRun>,
 }
 
 /// How batches are kept on disk.
@@ -188,6 +191,9 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
         let shard_count = settings.receive.shards;
         let ledger = Arc::new(ledger(&settings));
+        if let Some(last_run) = &settings.last_run {
+            last_run.hand_over(&ledger);
+        }
         let gates = settings.receive.gates.clone();
         let Receivers { threads: receivers, shards: inputs, handle } =
             receive::start(settings.receive, &ledger)?;

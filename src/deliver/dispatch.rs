@@ -49,6 +49,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::batch::{Batch, BatchReceiver, QUEUE_BATCHES};
+use super::spool::Found;
 use super::{Clock, Outcome, Storage, Transport};
 use crate::observe::ledger::DestinationLedger;
 use backoff::Backoff;
@@ -237,6 +238,10 @@ struct Dispatch<'a, C, L, D: Storage> {
 impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a, C, L, D> {
     fn new(parts: Parts<'a, C, D>, unordered: bool, latency: L) -> Self {
         let Parts { ledger, receiver, clock, settings, spooling } = parts;
+        let mut books = Books::new(ledger);
+        if spooling.is_none() {
+            books.found(&Found::default());
+        }
         Self {
             open: true,
             receiver,
@@ -255,7 +260,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             failing_since: None,
             not_before: Duration::ZERO,
             epoch: 0,
-            books: Books::new(ledger),
+            books,
             latency,
         }
     }

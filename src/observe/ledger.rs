@@ -26,9 +26,10 @@
 use std::array;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::block::Block;
 use super::failures::Failures;
@@ -209,11 +210,15 @@ impl AssignCounts {
 counters! {
     /// What the delivering side counts for one destination:
     /// `taken + found = delivered + held + spooled + Σ lost`.
-    DeliverCounts [10 + LossReason::COUNT] {
+    DeliverCounts [11 + SpoolMark::LEN + LossReason::COUNT] {
         /// Events in batches taken from the destination's queue.
         taken: u64,
-        /// Events that an earlier run had left in the spool.
+        /// Events that an earlier run had left: in the spool, or lost without a count.
         found: u64,
+        /// 1 once what an earlier run had left is counted in here: when the spool is open.
+        settled: u64,
+        /// How far the spool is.
+        spool: SpoolMark,
         /// Events acknowledged by the destination.
         delivered: u64,
         /// Events held in memory only (a level, not a counter).
@@ -233,6 +238,54 @@ counters! {
         /// Events that will not be delivered.
         lost: Losses,
     }
+}
+
+/// How far a destination's spool is. Compared with what the next run finds on the disk, it tells what
+/// became of it after the last checkpoint of this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SpoolMark {
+    /// Tells folders apart: with other settings it is another one.
+    pub folder: u64,
+    /// The number of the event that is written next: as many were ever written.
+    pub next: u64,
+    /// Events that were ever dropped because it was full.
+    pub full: u64,
+    /// Events in segments that were ever dropped because they were too old.
+    pub expired: u64,
+}
+
+impl SpoolMark {
+    /// Number of cells.
+    const LEN: usize = 4;
+}
+
+impl Cells for SpoolMark {
+    fn write(&self, cells: &mut [u64]) -> usize {
+        [self.folder, self.next, self.full, self.expired].write(cells)
+    }
+    fn read(&mut self, cells: &[u64]) -> usize {
+        let mut parts = [0; Self::LEN];
+        let read = parts.read(cells);
+        [self.folder, self.next, self.full, self.expired] = parts;
+        read
+    }
+    fn accumulate(&mut self, other: Self) {
+        self.folder += other.folder;
+        self.next += other.next;
+        self.full += other.full;
+        self.expired += other.expired;
+    }
+}
+
+/// What the run before had not told when it ended, as its last checkpoint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// When that was.
+    pub at: SystemTime,
+    /// Events that were in memory.
+    pub in_memory: u64,
+    /// How far the spool was; `None` when that run had not opened it.
+    pub spool: Option<SpoolMark>,
 }
 
 impl DeliverCounts {
@@ -309,8 +362,8 @@ pub struct DestinationLedger {
     pub assigned: Vec<AssignBlock>,
     /// The delivering side.
     pub delivered: DeliverBlock,
-    /// Events that were in memory when the run before this one ended.
-    pub crashed: AtomicU64,
+    /// What the run before this one had left. It is counted by who delivers.
+    pub left: OnceLock<Left>,
     /// Why it does not work at the moment.
     pub last_error: LastError,
     /// Attempts that failed, and refused events, since somebody took them.
@@ -323,7 +376,7 @@ impl DestinationLedger {
             name: name.to_owned(),
             assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
             delivered: DeliverBlock::default(),
-            crashed: AtomicU64::new(0),
+            left: OnceLock::new(),
             last_error: LastError::default(),
             failures: Failures::default(),
         }
@@ -462,12 +515,14 @@ impl ListenerSnapshot {
 pub struct DestinationSnapshot {
     /// Its name.
     pub name: String,
-    /// Events encoded for it, and those that an earlier run had left in the spool.
+    /// Events encoded for it, and those that an earlier run had left.
     pub assigned: u64,
     /// Events on their way in memory: open batches, queue, requests.
     pub in_flight: u64,
     /// Events that will not be delivered.
     pub dropped: Losses,
+    /// What the run before had left, as long as it is not counted in here.
+    pub left: Option<Left>,
     /// Everything else.
     pub counts: DeliverCounts,
     /// Why it does not work at the moment.
@@ -484,14 +539,13 @@ impl DestinationSnapshot {
         let mut dropped = counts.lost;
         dropped.add(LossReason::Overflow, assign.overflow);
         dropped.add(LossReason::Shutdown, assign.shutdown);
-        let crashed = destination.crashed.load(Ordering::Relaxed);
-        dropped.add(LossReason::Crash, crashed);
         Self {
             name: destination.name.clone(),
-            assigned: assign.assigned + counts.found + crashed,
+            assigned: assign.assigned + counts.found,
             // What the shards hold open, what waits in the queue, and what is held for sending.
             in_flight: assign.open + (assign.sent - counts.taken) + counts.held,
             dropped,
+            left: destination.left.get().filter(|_| counts.settled == 0).copied(),
             counts,
             last_error: destination.last_error.get(),
         }

@@ -4,14 +4,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Held;
-use crate::deliver::spool::{Lost, SpoolError};
+use crate::deliver::Storage;
+use crate::deliver::spool::{Found, Lost, Spool, SpoolError};
 use crate::observe::failures::Failure;
-use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
+use crate::observe::ledger::{DeliverCounts, DestinationLedger, Left, LossReason, SpoolMark};
 use crate::observe::logging::{RateLimited, preview};
 
 /// A refused line is shown up to this many characters: enough for measurement, tags and the start of
 /// the fields.
 const SHOWN: usize = 300;
+
+/// Events that the run before has lost without counting them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Untold {
+    crash: u64,
+    full: u64,
+    expired: u64,
+}
+
+impl Untold {
+    /// What that run said last, and what is on disk.
+    fn new(left: Option<&Left>, found: &Found) -> Self {
+        let Some(left) = left else { return Self { crash: found.torn, ..Self::default() } };
+        let in_memory = Self { crash: left.in_memory, ..Self::default() };
+        let Some(now) = found.mark else { return in_memory };
+        // Where nothing was known about a spool, there was none.
+        let then = left.spool.unwrap_or(SpoolMark { next: 0, ..now });
+        if then.folder != now.folder {
+            return in_memory;
+        }
+        // What was written since is not lost, and what is not there any more is: a power failure may
+        // have taken it. A torn record was in memory, or came later.
+        let crash = left.in_memory.saturating_add(then.next).saturating_sub(now.next);
+        let full = now.full.saturating_sub(then.full);
+        let expired = now.expired.saturating_sub(then.expired);
+        Self { crash, full, expired }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Books {
@@ -41,11 +70,30 @@ impl Books {
         self.counts.held += u64::from(events);
     }
 
-    /// Events that lay on disk when this began; `torn` of them cannot be read.
-    pub fn found(&mut self, events: u64, torn: u64) {
-        self.counts.found += events + torn;
-        self.counts.spooled += events;
-        self.counts.lost.add(LossReason::Crash, torn);
+    /// What was there when this began. Events that the run before had lost, and had not counted when
+    /// it ended, are counted now.
+    pub fn found(&mut self, found: &Found) {
+        let untold = Untold::new(self.ledger.left.get(), found);
+        let Untold { crash, full, expired } = untold;
+        self.counts.found += found.events + crash + full + expired;
+        self.counts.spooled += found.events;
+        self.counts.lost.add(LossReason::Crash, crash);
+        self.counts.lost.add(LossReason::SpoolFull, full);
+        self.counts.lost.add(LossReason::Expired, expired);
+        self.counts.settled = 1;
+        if untold == Untold::default() {
+            return;
+        }
+        let at = self.ledger.left.get().map(|left| left.at.elapsed().unwrap_or_default());
+        tracing::warn!(
+            destination = self.ledger.name,
+            crash,
+            spool_full = full,
+            expired,
+            seconds_ago = at.map(|at| at.as_secs()),
+            "events were lost when the last run ended: those that were in memory, and those that were \
+             dropped from the spool in its last moment; they are counted now"
+        );
     }
 
     /// Events went from memory to disk.
@@ -55,15 +103,18 @@ impl Books {
     }
 
     /// Events will not be read back.
-    pub fn lost_on_disk(&mut self, lost: Lost) {
+    fn lost_on_disk(&mut self, lost: Lost) {
         self.counts.spooled -= lost.sum();
         self.counts.lost.add(LossReason::SpoolFull, lost.full);
         self.counts.lost.add(LossReason::Expired, lost.expired);
         self.counts.lost.add(LossReason::Crash, lost.damaged);
     }
 
-    pub fn spool_bytes(&mut self, bytes: u64) {
-        self.counts.spool_bytes = bytes;
+    /// What an operation has changed in the spool besides what it was asked for.
+    pub fn look_at<D: Storage>(&mut self, spool: &mut Spool<D>) {
+        self.lost_on_disk(spool.take_lost());
+        self.counts.spool_bytes = spool.bytes();
+        self.counts.spool = spool.mark();
     }
 
     /// `events` of a part have an outcome.

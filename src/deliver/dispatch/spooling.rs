@@ -180,9 +180,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     pub(super) fn settle_operation(&mut self, report: Report) {
         let now = self.clock.now();
         let failed = match report {
-            Report::Opened(opened) => {
-                opened.map(|found| self.books.found(found.events, found.torn)).err()
-            }
+            Report::Opened(opened) => opened.map(|found| self.books.found(&found)).err(),
             Report::Written(written) => {
                 let parts = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
                 let parts = parts.unwrap_or_default();
@@ -210,8 +208,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         };
         if let Some(lane) = &mut self.lane {
             if let Some(spool) = &mut lane.spool {
-                self.books.lost_on_disk(spool.take_lost());
-                self.books.spool_bytes(spool.bytes());
+                self.books.look_at(spool);
             }
             match failed {
                 None => lane.succeeded(),
@@ -314,8 +311,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
         // A write that is not waited for any more may have pushed out others.
         if let Some(spool) = self.lane.as_mut().and_then(|lane| lane.spool.as_mut()) {
-            self.books.lost_on_disk(spool.take_lost());
-            self.books.spool_bytes(spool.bytes());
+            self.books.look_at(spool);
         }
         let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
         let waiting = std::mem::take(&mut self.waiting);
@@ -348,10 +344,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             let (bytes, events) = (held.bytes.clone(), held.events);
             match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
                 Ok(_) => {
-                    let lost = spool.take_lost();
-                    let bytes = spool.bytes();
-                    self.books.lost_on_disk(lost);
-                    self.books.spool_bytes(bytes);
+                    self.books.look_at(spool);
                     if let Some(held) = self.waiting.remove(&key) {
                         if !held.on_disk() {
                             self.books.spooled(held.events);
@@ -371,7 +364,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
         for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
-                Ok(bytes) => return self.books.spool_bytes(bytes),
+                Ok(_) => return self.books.look_at(spool),
                 Err(error) => self.books.spool_trouble(clock.now(), &error),
             }
         }

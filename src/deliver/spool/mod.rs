@@ -7,6 +7,7 @@
 //!
 //! * segments ([`segment`]) of records ([`record`]), 8 MiB each or an eighth of a smaller limit,
 //! * `cursor` after a clean stop: what is done in segments that are not done as a whole,
+//! * an empty file whose name says what became of the segments before (`gone.rs`),
 //! * `about`: the destination's name, for people,
 //! * `lock`: held by the process that uses the folder.
 //!
@@ -24,6 +25,7 @@
 mod cursor;
 #[cfg(test)]
 pub(crate) mod faults;
+mod gone;
 pub mod inspect;
 #[cfg(test)]
 mod model;

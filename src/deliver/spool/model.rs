@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::faults::{FaultyDisk, at_once};
 use super::tests::{lines, open};
-use super::{Record, Spool};
+use super::{Record, Spool, segment};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -163,7 +163,10 @@ impl Model {
     }
 
     fn flip(&mut self, bit: usize) {
-        let complete = |path: &std::path::PathBuf| path.to_str().unwrap().contains("-00000");
+        let complete = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            matches!(segment::parse_name(name), Some((_, Some(_))))
+        };
         if let Some(path) = self.disk.paths().into_iter().find(complete) {
             self.disk.flip(&path, bit % (self.disk.length(&path) * 8));
         }

@@ -7,6 +7,7 @@ use super::segment::{self, PREFIX, Walk};
 use super::store::{Segment, Spool};
 use super::{Settings, SpoolError, cursor};
 use crate::deliver::{Listed, Storage};
+use crate::observe::ledger::SpoolMark;
 
 /// What lay in the folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Found {
     /// Events, not among these, that were in a record which was not completely written when the last
     /// process or the machine crashed, as far as its header says so.
     pub torn: u64,
+    /// How far the spool is; `None` when nothing shows what was there before.
+    pub mark: Option<SpoolMark>,
 }
 
 impl<D: Storage> Spool<D> {
@@ -37,7 +40,9 @@ impl<D: Storage> Spool<D> {
         };
         spool.take_lock().await?;
         // Again, now that nobody else changes it.
-        let mut segments: Vec<_> = list(spool.disk.list(&folder).await)?
+        let files = list(spool.disk.list(&folder).await)?;
+        let gone = spool.find_gone(&files).await?;
+        let mut segments: Vec<_> = files
             .into_iter()
             .filter_map(|file| segment::parse_name(&file.name).map(|name| (name, file)))
             .collect();
@@ -64,16 +69,25 @@ impl<D: Storage> Spool<D> {
             let new = spool.done.insert(range.start.min(spool.next)..range.end.min(spool.next));
             spool.events -= new;
         }
+        // There may be no segment any more, though there were some.
+        spool.skip_to(spool.mark.next);
         found.events = spool.events;
+        found.mark = (gone || !segments.is_empty()).then(|| spool.mark());
         Ok((spool, found))
     }
 
     fn add(&mut self, first: u64, end: u64, bytes: u64, newest_ns: u64) {
-        self.done.insert(self.next..first);
+        self.skip_to(first);
         self.next = end;
         self.events += end - first;
         self.bytes += bytes;
         self.segments.insert(first, Segment { end, bytes, newest_ns, sealed: true });
+    }
+
+    /// Events before this are in no segment, if they are not in one of those before.
+    fn skip_to(&mut self, first: u64) {
+        self.done.insert(self.next..first.max(self.next));
+        self.next = self.next.max(first);
     }
 
     async fn check_version(&self, name: &str) -> Result<(), SpoolError> {
@@ -108,6 +122,7 @@ impl<D: Storage> Spool<D> {
         if end == first {
             let removed = self.disk.remove(&path).await;
             removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+            self.skip_to(first);
         } else {
             let truncated = self.disk.truncate(&path, length).await;
             truncated.map_err(|error| SpoolError::io("cut", &path, error))?;

@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::gone::Cause;
 use super::ranges::Ranges;
 use super::read::Window;
 use super::record;
 use super::segment::{self, PREFIX};
 use super::{Lost, Settings, SpoolError, cursor};
 use crate::deliver::Storage;
+use crate::observe::ledger::SpoolMark;
 
 /// A segment is complete at this size. Also what is read at once, and what is dropped at once from a
 /// full spool.
@@ -84,6 +86,8 @@ pub struct Spool<D: Storage> {
     pub(super) read_at: u64,
     pub(super) window: Option<Window>,
     pub(super) lost: Lost,
+    /// What the newest name of a dropped segment says; `next` in it is not kept up to date.
+    pub(super) mark: SpoolMark,
     /// Events in segments that have no outcome.
     pub(super) events: u64,
     pub(super) bytes: u64,
@@ -105,6 +109,7 @@ impl<D: Storage> Spool<D> {
             read_at: 0,
             window: None,
             lost: Lost::default(),
+            mark: SpoolMark::default(),
             events: 0,
             bytes: 0,
         }
@@ -138,6 +143,14 @@ impl<D: Storage> Spool<D> {
     /// What was lost since this was asked last.
     pub fn take_lost(&mut self) -> Lost {
         std::mem::take(&mut self.lost)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn mark(&self) -> SpoolMark {
+        let name = self.settings.folder.file_name().unwrap_or_default();
+        let folder = crc32c::crc32c(name.as_encoded_bytes()).into();
+        SpoolMark { folder, next: self.next, ..self.mark }
     }
 
     /// Writes a batch and returns its sequence. The oldest segments make room for it. After an error
@@ -209,14 +222,13 @@ impl<D: Storage> Spool<D> {
             let done = self.is_done(first, segment) && !(busy && Some(first) == writing);
             let expired = segment.newest_ns < oldest_kept && self.is_free(first, segment);
             if done || expired {
-                gone.push(first);
+                gone.push((first, if done { Cause::Done } else { Cause::Expired }));
             }
         }
-        let any = !gone.is_empty();
-        for first in gone {
-            self.lost.expired += self.drop_segment(first).await?;
+        for (first, cause) in gone {
+            self.drop_segment(first, cause).await?;
         }
-        if any { self.sync_folder().await } else { Ok(()) }
+        Ok(())
     }
 
     /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
@@ -241,7 +253,7 @@ impl<D: Storage> Spool<D> {
         }
         let done = self.segments.iter().filter(|(first, segment)| self.is_done(**first, segment));
         for first in done.map(|(&first, _)| first).collect::<Vec<_>>() {
-            self.drop_segment(first).await?;
+            self.drop_segment(first, Cause::Done).await?;
         }
         let ranges: Vec<Range<u64>> = self
             .segments
@@ -377,28 +389,18 @@ impl<D: Storage> Spool<D> {
             let Some((&first, _)) = oldest else {
                 return Err(SpoolError::Full { limit: self.budget });
             };
-            self.lost.full += self.drop_segment(first).await?;
-            self.sync_folder().await?;
+            self.drop_segment(first, Cause::Full).await?;
         }
         Ok(())
     }
 
-    /// Removes a segment of which nothing is handed out. Returns how many events go with it. The
-    /// folder is not synced: what comes back after a power failure is only sent twice.
-    async fn drop_segment(&mut self, first: u64) -> Result<u64, SpoolError> {
-        let path = self.segment_path(first);
-        match self.disk.remove(&path).await {
-            // Whoever removed it did what was to be done.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SpoolError::io("remove", &path, error));
-            }
-            _ => {}
-        }
+    /// A segment is gone.
+    pub(super) fn forget(&mut self, first: u64) {
         self.active.take_if(|active| active.first == first);
         self.window.take_if(|window| window.segment == first);
-        let Some(segment) = self.segments.remove(&first) else { return Ok(0) };
+        let Some(segment) = self.segments.remove(&first) else { return };
         self.bytes -= segment.bytes;
-        Ok(self.lose(first..segment.end))
+        self.finish(first..segment.end);
     }
 
     pub(super) async fn sync_folder(&self) -> Result<(), SpoolError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::faults::{FaultyDisk, at_once};
 use super::record::HEADER;
 use super::{Found, Lost, Settings, Spool, SpoolError, folder};
+use crate::observe::ledger::SpoolMark;
 
 pub(super) const FOLDER: &str = "/spool/influxdb-1";
 
@@ -92,7 +93,8 @@ fn a_clean_stop_sends_nothing_twice() {
     drop(spool);
     disk.crash();
     let (mut spool, found) = open(&disk, MANY);
-    assert_eq!(found, Found { events: 6, torn: 0 });
+    let mark = SpoolMark { next: 12, ..spool.mark() };
+    assert_eq!(found, Found { events: 6, torn: 0, mark: Some(mark) });
     assert_eq!(read_all(&mut spool), [4, 8, 10]);
     // The notes are gone: from here on a crash sends what is in the segment again.
     drop(spool);
@@ -250,9 +252,10 @@ fn torn_at_each_byte() {
         drop(spool);
         disk.crash_torn(|_| torn);
         let (mut spool, found) = open(&disk, MANY);
+        let mark = |next| Some(SpoolMark { next, ..spool.mark() });
         let expected = match torn {
-            _ if torn == whole => Found { events: 5, torn: 0 },
-            HEADER.. => Found { events: 2, torn: 3 },
+            _ if torn == whole => Found { events: 5, torn: 0, mark: mark(5) },
+            HEADER.. => Found { events: 2, torn: 3, mark: mark(2) },
             _ => found, // Part of a header, or that and zeros.
         };
         assert_eq!(found, expected, "{torn} bytes");
