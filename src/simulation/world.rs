@@ -141,7 +141,6 @@ impl World {
         if let Some((end, _)) = crash_at {
             ends = vec![end];
         }
-        let stops = ends.contains(&End::Stop);
         ends.push(End::Peace);
         for end in ends {
             let most = match (crash_at, end) {
@@ -157,7 +156,7 @@ impl World {
             summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
         }
         for place in &self.places {
-            place.judge(summary.crashes > 0, stops);
+            place.judge(summary.crashes > 0);
             let truth = place.truth.lock().unwrap();
             summary.events += truth.assigned() as u64;
             summary.refused += truth.refused.len() as u64;
@@ -325,7 +324,7 @@ impl Place {
     }
 
     /// At the end of all lives.
-    fn judge(&self, crashes: bool, stops: bool) {
+    fn judge(&self, crashes: bool) {
         let truth = self.truth.lock().unwrap();
         let missing = truth.missing();
         let told = self.dropped + self.crashed;
@@ -355,15 +354,8 @@ impl Place {
             let twice = truth.needlessly_twice();
             assert!(twice.is_empty(), "stored twice: {twice:?}, {}", about());
         }
-        // What is left of a record that the destination took or refused in part is written anew when
-        // the engine stops, behind the records that follow it.
-        let cut = stops && truth.divided;
         let strict = self.spooling.as_ref().is_some_and(|it| it.strict);
-        if self.fine
-            && !crashes
-            && !cut
-            && (!self.unordered || (strict && self.settings.in_flight == 1))
-        {
+        if self.fine && (!self.unordered || strict) {
             assert!(truth.in_order(), "stored {:?}, {}", truth.first_stored, about());
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::held::{Held, Key};
 use crate::deliver::Storage;
-use crate::deliver::spool::{self, Found, Record, Spool, SpoolError};
+use crate::deliver::spool::{self, Found, Numbers, Record, Spool, SpoolError};
 
 /// How a destination's batches are spooled.
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ pub(super) enum Report {
 #[derive(Clone, Copy, Debug)]
 enum Note {
     Done(u64),
+    PartDone(u64, u64),
     Unread(u64),
 }
 
@@ -137,6 +138,7 @@ where
         for note in self.notes.drain(..) {
             match note {
                 Note::Done(sequence) => spool.acknowledge(sequence),
+                Note::PartDone(first, end) => spool.acknowledge_part(first..end),
                 Note::Unread(sequence) => spool.unread(sequence),
             }
         }
@@ -144,7 +146,15 @@ where
         Some(spool)
     }
 
-    /// A part of a record has its outcome.
+    /// Some events of a record have their outcome.
+    pub fn note_done(&mut self, record: u64, numbers: &Numbers) {
+        // All of a whole one are noted at once.
+        if self.touched.contains(&record) {
+            self.notes.extend(numbers.ranges().map(|range| Note::PartDone(range.start, range.end)));
+        }
+    }
+
+    /// A part of a record is no more.
     pub fn finish_part(&mut self, record: u64) {
         if let Some(parts) = self.records.get_mut(&record) {
             *parts -= 1;
@@ -156,10 +166,17 @@ where
         }
     }
 
-    /// A record is cut: one of its parts becomes `parts`, and is about to have its outcome.
+    /// A record is cut: one of its parts becomes `parts` more, and is about to be no more.
     pub fn cut(&mut self, record: u64, parts: u32) {
         if let Some(count) = self.records.get_mut(&record) {
             *count += parts;
+            self.touched.insert(record);
+        }
+    }
+
+    /// Not all of a record is in memory any more as it was read.
+    pub fn touch(&mut self, record: u64) {
+        if self.records.contains_key(&record) {
             self.touched.insert(record);
         }
     }

@@ -224,7 +224,8 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     fn wrote(&mut self, sequence: u64, send: bool, parts: Vec<(Key, Held)>) {
         if send {
             let Held { bytes, events, oldest_ns, .. } = joined(&parts);
-            self.hold(Record { sequence, events, oldest_ns, lines: bytes });
+            let numbers = (sequence..sequence + u64::from(events)).into();
+            self.hold(Record { sequence, numbers, events, oldest_ns, lines: bytes });
         }
         for (_, part) in parts {
             self.books.spooled(part.events);
@@ -234,7 +235,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
 
     /// Takes a record into memory.
     fn hold(&mut self, record: Record) {
-        let Record { sequence, events, oldest_ns, lines } = record;
+        let Record { sequence, numbers, events, oldest_ns, lines } = record;
         let taken_at = self.clock.now();
         self.held_bytes += lines.len();
         let held = Held {
@@ -245,6 +246,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             pooled: None,
             tried: false,
             record: Some(sequence),
+            numbers,
         };
         self.waiting.insert((Source::Spool, sequence, 0), held);
         if let Some(lane) = &mut self.lane {
@@ -273,7 +275,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
         let Some((_, oldest)) = self.waiting.pop_first() else { return false };
         self.books.expired(&oldest);
-        self.release(oldest);
+        self.finish(oldest);
         true
     }
 
@@ -333,10 +335,8 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let (mut keys, mut failures) = (keys.into_iter().peekable(), 0);
         while let Some(&key) = keys.peek() {
             let Some(lane) = &mut self.lane else { return };
-            let held = self.waiting.get(&key);
-            // What is left of a record that was cut becomes one of its own.
-            let whole = |held: &&Held| held.record.is_some_and(|record| lane.is_whole(record));
-            let Some(held) = held.filter(|held| !whole(held)) else {
+            // What is left of a record stays where it is.
+            let Some(held) = self.waiting.get(&key).filter(|held| !held.on_disk()) else {
                 keys.next();
                 continue;
             };
@@ -346,9 +346,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 Ok(_) => {
                     self.books.look_at(spool);
                     if let Some(held) = self.waiting.remove(&key) {
-                        if !held.on_disk() {
-                            self.books.spooled(held.events);
-                        }
+                        self.books.spooled(held.events);
                         self.release(held);
                     }
                 }

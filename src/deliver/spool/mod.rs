@@ -29,6 +29,7 @@ mod gone;
 pub mod inspect;
 #[cfg(test)]
 mod model;
+mod numbers;
 mod open;
 mod ranges;
 mod read;
@@ -46,6 +47,7 @@ use bytes::Bytes;
 use shake::Shake256;
 use shake::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 
+pub use numbers::Numbers;
 pub use open::Found;
 pub use store::Spool;
 
@@ -83,25 +85,19 @@ pub fn folder(dir: &Path, name: &str, identity: &str) -> PathBuf {
     dir.join(format!("{kind}-{:016x}", u64::from_be_bytes(hash)))
 }
 
-/// A batch read back.
+/// A batch read back, without the events that have an outcome already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The number of its first event.
+    /// The number of its first event when it was written.
     pub sequence: u64,
-    /// How many events it holds.
+    /// Which events it holds.
+    pub numbers: Numbers,
+    /// How many these are.
     pub events: u32,
     /// Receive time of the oldest event, in ns since 1970.
     pub oldest_ns: u64,
     /// The events, one a line.
     pub lines: Bytes,
-}
-
-impl Record {
-    /// The number behind its last event.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.sequence + u64::from(self.events)
-    }
 }
 
 /// Events that were in a spool and will not be read back.

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::record::{self, Body, HEADER};
+use super::ranges::Ranges;
+use super::record::{self, Body, HEADER, Header};
 use super::segment::{PREFIX, Walk};
 use super::store::{SEGMENT_BYTES, Spool, nanoseconds};
 use super::{Record, SpoolError};
@@ -42,13 +43,15 @@ impl<D: Storage> Spool<D> {
             if from >= end {
                 return Ok(None);
             }
-            let Some(record) = self.read(first, from, end).await? else { continue };
+            let Some((header, record)) = self.read(first, from, end).await? else { continue };
             let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
             if record.oldest_ns < oldest_kept {
-                self.lost.expired += self.lose(record.sequence..record.end());
+                for range in record.numbers.ranges() {
+                    self.lost.expired += self.lose(range);
+                }
                 continue;
             }
-            self.out.insert(record.sequence, record.events);
+            self.out.insert(header.sequence, header.end());
             return Ok(Some(record));
         }
     }
@@ -58,9 +61,9 @@ impl<D: Storage> Spool<D> {
         let mut at = self.read_at;
         loop {
             at = self.done.gap(at);
-            match self.out.get(&at) {
-                Some(&events) => at += u64::from(events),
-                None => return at,
+            match self.out.range(..=at).next_back() {
+                Some((_, &end)) if end > at => at = end,
+                _ => return at,
             }
         }
     }
@@ -72,12 +75,12 @@ impl<D: Storage> Spool<D> {
         first: u64,
         from: u64,
         end: u64,
-    ) -> Result<Option<Record>, SpoolError> {
+    ) -> Result<Option<(Header, Record)>, SpoolError> {
         let path = self.segment_path(first);
         let bytes = self.segments[&first].bytes;
         let window = look_at(&self.disk, &path, &mut self.window, first, bytes).await?;
         let mut walk = Walk::new(&window.bytes, window.at, window.sequence..end);
-        let Some(found) = walk.find(|found| found.header.sequence >= from) else {
+        let Some(found) = walk.find(|found| found.header.end() > from) else {
             window.at = walk.at();
             self.damaged(&path, from..end);
             return Ok(None);
@@ -97,8 +100,7 @@ impl<D: Storage> Spool<D> {
             self.damaged(&path, header.sequence..header.end());
             return Ok(None);
         };
-        let (sequence, events) = (header.sequence, header.events);
-        Ok(Some(Record { sequence, events, oldest_ns, lines }))
+        Ok(Some((header, rest(&self.done, &header, oldest_ns, lines))))
     }
 
     fn damaged(&mut self, path: &Path, range: Range<u64>) {
@@ -113,6 +115,18 @@ impl<D: Storage> Spool<D> {
         }
         self.lost.damaged += events;
     }
+}
+
+/// What is left of a record besides the events in `done`.
+pub(super) fn rest(done: &Ranges, header: &Header, oldest_ns: u64, lines: Bytes) -> Record {
+    let sequence = header.sequence;
+    let numbers = done.missing(sequence..header.end());
+    let count = numbers.count();
+    let whole = count == u64::from(header.events);
+    let lines = if whole { lines } else { numbers.lines(sequence, &lines) };
+    // No more than there were, which is a `u32`.
+    let events = u32::try_from(count).unwrap_or(header.events);
+    Record { sequence, numbers, events, oldest_ns, lines }
 }
 
 /// Has the rest of a segment of `length` bytes in memory.

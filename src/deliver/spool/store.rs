@@ -81,8 +81,8 @@ pub struct Spool<D: Storage> {
     pub(super) next: u64,
     /// Events that have an outcome, and all that are in no segment.
     pub(super) done: Ranges,
-    /// Records handed out, by sequence, and how many events they hold.
-    pub(super) out: BTreeMap<u64, u32>,
+    /// Records handed out, by sequence, and where they end.
+    pub(super) out: BTreeMap<u64, u64>,
     pub(super) read_at: u64,
     pub(super) window: Option<Window>,
     pub(super) lost: Lost,
@@ -137,7 +137,8 @@ impl<D: Storage> Spool<D> {
     /// Events on disk that are not handed out.
     #[must_use]
     pub fn unread_events(&self) -> u64 {
-        self.events - self.out.values().map(|&events| u64::from(events)).sum::<u64>()
+        let left = |(&first, &end): (&u64, &u64)| (end - first) - self.done.count(&(first..end));
+        self.events - self.out.iter().map(left).sum::<u64>()
     }
 
     /// What was lost since this was asked last.
@@ -180,13 +181,22 @@ impl<D: Storage> Spool<D> {
 
     /// Takes a record that was just pushed as handed out: the caller has it in memory too.
     pub fn claim(&mut self, sequence: u64, events: u32) {
-        self.out.insert(sequence, events);
+        self.out.insert(sequence, sequence + u64::from(events));
     }
 
     /// A record that was handed out has its outcome.
     pub fn acknowledge(&mut self, sequence: u64) {
-        if let Some(events) = self.out.remove(&sequence) {
-            self.finish(sequence..sequence + u64::from(events));
+        if let Some(end) = self.out.remove(&sequence) {
+            self.finish(sequence..end);
+        }
+    }
+
+    /// Some events of a record that was handed out have their outcome. The others do not go to the
+    /// back: the record stays where it is.
+    pub fn acknowledge_part(&mut self, numbers: Range<u64>) {
+        let record = self.out.range(..=numbers.start).next_back();
+        if record.is_some_and(|(_, end)| numbers.end <= *end) {
+            self.finish(numbers);
         }
     }
 
@@ -304,11 +314,8 @@ impl<D: Storage> Spool<D> {
         let mut lost = 0;
         let mut at = range.start;
         while at < range.end {
-            let out = self.out.range(at..range.end).next().map(|(&first, &events)| (first, events));
-            let (stop, next) = match out {
-                Some((first, events)) => (first, first + u64::from(events)),
-                None => (range.end, range.end),
-            };
+            let out = self.out.range(at..range.end).next().map(|(&first, &end)| (first, end));
+            let (stop, next) = out.unwrap_or((range.end, range.end));
             lost += self.finish(at..stop);
             at = next;
         }
