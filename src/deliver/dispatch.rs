@@ -545,6 +545,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         let writing = self.lane.iter().flat_map(|lane| lane.writing.iter().map(|(_, held)| held));
         let oldest_ns =
             first.into_iter().chain(under_way).chain(writing).map(|held| held.oldest_ns);
-        self.books.publish(oldest_ns.min(), sent_bytes);
+        let on_disk = self.lane.as_ref().and_then(|lane| lane.oldest_ns);
+        self.books.publish(oldest_ns.chain(on_disk).min(), sent_bytes);
     }
 }

@@ -231,7 +231,7 @@ counters! {
         batches: u64,
         /// Sends tried again.
         retries: u64,
-        /// Receive time of the oldest event held, in ns since 1970; 0 when none is held.
+        /// Receive time of the oldest event held or on disk, in ns since 1970; 0 when there is none.
         oldest_ns: u64,
         /// Bytes sent, after compression.
         bytes: u64,

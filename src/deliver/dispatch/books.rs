@@ -222,3 +222,35 @@ impl Books {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// What is counted of 10 events in memory, after 100 were ever written and 7 and 3 dropped.
+    fn untold(found: &Found) -> (u64, u64, u64) {
+        let spool = Some(SpoolMark { folder: 1, next: 100, full: 7, expired: 3 });
+        let left = Left { at: SystemTime::UNIX_EPOCH, in_memory: 10, spool };
+        let Untold { crash, full, expired } = Untold::new(Some(&left), found);
+        (crash, full, expired)
+    }
+
+    fn found(folder: u64, next: u64, full: u64, expired: u64) -> Found {
+        let mark = Some(SpoolMark { folder, next, full, expired });
+        Found { events: 50, torn: 2, mark }
+    }
+
+    #[test]
+    fn what_the_last_run_did_not_count() {
+        assert_eq!(untold(&found(1, 100, 7, 3)), (10, 0, 0), "as it was");
+        assert_eq!(untold(&found(1, 104, 7, 3)), (6, 0, 0), "four reached the disk");
+        assert_eq!(untold(&found(1, 150, 7, 3)), (0, 0, 0), "and more that came since");
+        assert_eq!(untold(&found(1, 95, 7, 3)), (15, 0, 0), "five did not survive");
+        assert_eq!(untold(&found(1, 104, 27, 4)), (6, 20, 1), "dropped in the last moment");
+        assert_eq!(untold(&found(2, 999, 99, 99)), (10, 0, 0), "another folder");
+        assert_eq!(untold(&Found::default()), (10, 0, 0), "no folder");
+        let first = Untold::new(None, &found(1, 104, 27, 4));
+        assert_eq!(first, Untold { crash: 2, full: 0, expired: 0 }, "no checkpoint");
+    }
+}

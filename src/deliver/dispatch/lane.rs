@@ -41,6 +41,10 @@ impl<D> Spooling<D> {
 /// The longest wait between two attempts on a disk that does not work.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Records that are remembered as sent before: attempts in an outage of hours. More would only be
+/// missing in the count of retries.
+const TRIED_MAX: usize = 4096;
+
 /// The spool, unless an operation failed to open it, and what the operation came to.
 type Ended<D> = (Option<Spool<D>>, Report);
 
@@ -73,8 +77,12 @@ pub(super) struct Lane<D: Storage> {
     pub records: BTreeMap<u64, u32>,
     /// Those of which only a part is left.
     pub touched: BTreeSet<u64>,
-    /// Events on disk that are not in memory, as of the last operation.
+    /// Those that are not in memory, and were sent before they were written.
+    pub tried: BTreeSet<u64>,
+    /// Events on disk that are not in memory, as of the last operation, and the receive time of the
+    /// oldest of them.
     unread: u64,
+    pub oldest_ns: Option<u64>,
     opened: bool,
     backoff: Backoff,
     pub not_before: Duration,
@@ -95,7 +103,9 @@ where
             writing: Vec::new(),
             records: BTreeMap::new(),
             touched: BTreeSet::new(),
+            tried: BTreeSet::new(),
             unread: 0,
+            oldest_ns: None,
             opened: false,
             backoff: Backoff::new(BACKOFF_MAX, seed),
             not_before: Duration::ZERO,
@@ -143,7 +153,16 @@ where
             }
         }
         self.unread = spool.unread_events();
+        self.oldest_ns = spool.oldest_unread_ns();
         Some(spool)
+    }
+
+    /// A record is written that was sent before.
+    pub fn note_tried(&mut self, record: u64) {
+        self.tried.insert(record);
+        if self.tried.len() > TRIED_MAX {
+            self.tried.pop_first();
+        }
     }
 
     /// Some events of a record have their outcome.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::held::{Held, Key, Source};
 use super::lane::{Lane, Report, joined};
 use super::{Dispatch, UnderWay};
-use crate::deliver::spool::Record;
+use crate::deliver::spool::{Record, SpoolError};
 use crate::deliver::{Clock, Storage};
 use crate::observe::ledger::LossReason;
 
@@ -189,10 +189,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                         self.wrote(sequence, send, parts);
                         None
                     }
-                    Err(error) => {
-                        self.waiting.extend(parts);
-                        Some(error)
-                    }
+                    Err(error) => self.keep_unwritten(parts, error),
                 }
             }
             Report::Read(read) => match read {
@@ -227,10 +224,39 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             let numbers = (sequence..sequence + u64::from(events)).into();
             self.hold(Record { sequence, numbers, events, oldest_ns, lines: bytes });
         }
+        let tried = parts.iter().any(|(_, part)| part.tried);
+        if let Some(lane) = self.lane.as_mut().filter(|_| tried && !send) {
+            lane.note_tried(sequence);
+        }
         for (_, part) in parts {
             self.books.spooled(part.events);
             self.release(part);
         }
+    }
+
+    /// Parts could not be written and wait again. What is too long is cut; a single event that will
+    /// never fit is lost. Returns the error unless that helps.
+    fn keep_unwritten(&mut self, parts: Vec<(Key, Held)>, error: SpoolError) -> Option<SpoolError> {
+        let SpoolError::TooLong { limit } = error else {
+            self.waiting.extend(parts);
+            return Some(error);
+        };
+        // A disk that is nearly full may have more room later.
+        let is_final = self.lane.as_ref().is_some_and(|lane| limit >= lane.plan.settings.max_bytes);
+        let mut stays = false;
+        for (key, part) in parts {
+            if let Some(halves) = part.halves() {
+                self.replace(key, part, halves);
+            } else if is_final {
+                self.books.spool_trouble(self.clock.now(), &error);
+                self.books.lost(LossReason::SpoolFull, &part);
+                self.finish(part);
+            } else {
+                self.waiting.insert(key, part);
+                stays = true;
+            }
+        }
+        stays.then_some(error)
     }
 
     /// Takes a record into memory.
@@ -238,13 +264,14 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Record { sequence, numbers, events, oldest_ns, lines } = record;
         let taken_at = self.clock.now();
         self.held_bytes += lines.len();
+        let tried = self.lane.as_mut().is_some_and(|lane| lane.tried.remove(&sequence));
         let held = Held {
             bytes: lines,
             events,
             oldest_ns,
             taken_at,
             pooled: None,
-            tried: false,
+            tried,
             record: Some(sequence),
             numbers,
         };
@@ -312,7 +339,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             }
         }
         // A write that is not waited for any more may have pushed out others.
-        if let Some(spool) = self.lane.as_mut().and_then(|lane| lane.spool.as_mut()) {
+        if let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) {
             self.books.look_at(spool);
         }
         let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
@@ -330,31 +357,26 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             let report = lane.ended().await;
             self.settle_operation(report);
         }
-        let clock = self.clock;
-        let keys: Vec<Key> = self.waiting.keys().copied().collect();
-        let (mut keys, mut failures) = (keys.into_iter().peekable(), 0);
-        while let Some(&key) = keys.peek() {
-            let Some(lane) = &mut self.lane else { return };
-            // What is left of a record stays where it is.
-            let Some(held) = self.waiting.get(&key).filter(|held| !held.on_disk()) else {
-                keys.next();
-                continue;
-            };
-            let Some(spool) = lane.at_rest() else { return };
+        let (clock, mut failures) = (self.clock, 0);
+        // What is left of a record stays where it is.
+        while let Some((&key, held)) = self.waiting.first_key_value()
+            && key.0 == Source::Queue
+            && failures < LAST_ATTEMPTS
+        {
+            let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
             let (bytes, events) = (held.bytes.clone(), held.events);
-            match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
+            let written = spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await;
+            self.books.look_at(spool);
+            let Some(held) = self.waiting.remove(&key) else { return };
+            match written {
                 Ok(_) => {
-                    self.books.look_at(spool);
-                    if let Some(held) = self.waiting.remove(&key) {
-                        self.books.spooled(held.events);
-                        self.release(held);
-                    }
+                    self.books.spooled(events);
+                    self.release(held);
                 }
                 Err(error) => {
-                    self.books.spool_trouble(clock.now(), &error);
-                    failures += 1;
-                    if failures == LAST_ATTEMPTS {
-                        break;
+                    if let Some(error) = self.keep_unwritten(vec![(key, held)], error) {
+                        self.books.spool_trouble(clock.now(), &error);
+                        failures += 1;
                     }
                 }
             }
@@ -362,7 +384,10 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
         for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
-                Ok(_) => return self.books.look_at(spool),
+                Ok(_) => {
+                    self.books.look_at(spool);
+                    break;
+                }
                 Err(error) => self.books.spool_trouble(clock.now(), &error),
             }
         }

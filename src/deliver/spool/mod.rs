@@ -143,7 +143,7 @@ pub enum SpoolError {
         /// Its version.
         version: u32,
     },
-    /// Everything on disk is being sent, or a batch is larger than the limit.
+    /// Everything on disk is being sent.
     #[error(
         "the spool's limit of {limit} bytes leaves no room; raise ringside.spool.maxBytes or free \
          disk space (a tenth of what is free is used at most)"
@@ -152,9 +152,15 @@ pub enum SpoolError {
         /// The limit.
         limit: u64,
     },
-    /// A batch is longer than a record may be.
-    #[error("a batch is too long for the spool")]
-    TooLong,
+    /// A batch is longer than a record may be, or than all that fits.
+    #[error(
+        "a batch does not fit the spool's limit of {limit} bytes; raise ringside.spool.maxBytes or \
+         free disk space (a tenth of what is free is used at most)"
+    )]
+    TooLong {
+        /// The limit.
+        limit: u64,
+    },
     /// The system refuses.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {

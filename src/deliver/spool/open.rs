@@ -3,6 +3,7 @@
 use std::io;
 
 use super::read::READ_MAX;
+use super::record::{self, HEADER, Header};
 use super::segment::{self, PREFIX, Walk};
 use super::store::{Segment, Spool};
 use super::{Settings, SpoolError, cursor};
@@ -71,6 +72,7 @@ impl<D: Storage> Spool<D> {
         }
         // There may be no segment any more, though there were some.
         spool.skip_to(spool.mark.next);
+        spool.look_at_times().await;
         found.events = spool.events;
         found.mark = (gone || !segments.is_empty()).then(|| spool.mark());
         Ok((spool, found))
@@ -88,6 +90,32 @@ impl<D: Storage> Spool<D> {
     fn skip_to(&mut self, first: u64) {
         self.done.insert(self.next..first.max(self.next));
         self.next = self.next.max(first);
+    }
+
+    /// Notes how old each segment is: the first as its first record says, and no other has an event
+    /// that is much older than the end of the segment before.
+    async fn look_at_times(&mut self) {
+        let mut before = None;
+        for (&first, segment) in &self.segments {
+            self.times.insert(first, before.unwrap_or(segment.newest_ns));
+            before = Some(segment.newest_ns);
+        }
+        if let Some((&first, _)) = self.segments.first_key_value()
+            && let Some(time) = self.first_time(first).await
+        {
+            self.times.insert(first, time);
+        }
+    }
+
+    /// Receive time of the oldest event of a segment's first record, unless that is damaged.
+    async fn first_time(&self, first: u64) -> Option<u64> {
+        let path = self.segment_path(first);
+        let head = self.disk.read(&path, PREFIX as u64, HEADER).await.ok()?;
+        let header = Header::read(&head)?;
+        let record = self.disk.read(&path, PREFIX as u64, header.whole()).await.ok()?;
+        let whole = header.matches(&record);
+        let body = whole.then(|| record::decode(&record[HEADER..], header.events)).flatten()?;
+        Some(body.oldest_ns)
     }
 
     async fn check_version(&self, name: &str) -> Result<(), SpoolError> {

@@ -52,12 +52,13 @@ impl<D: Storage> Spool<D> {
                 continue;
             }
             self.out.insert(header.sequence, header.end());
+            self.times.insert(header.sequence, record.oldest_ns);
             return Ok(Some(record));
         }
     }
 
     /// The first event that neither has an outcome nor is handed out.
-    fn first_unread(&self) -> u64 {
+    pub(super) fn first_unread(&self) -> u64 {
         let mut at = self.read_at;
         loop {
             at = self.done.gap(at);

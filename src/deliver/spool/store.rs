@@ -34,6 +34,10 @@ const SEGMENT_SHARE: u64 = 8;
 /// Of the free disk all segments of a destination take this part at most.
 const FREE_SHARE: u64 = 10;
 
+/// Receive times are remembered at this distance, in ns: the age of a backlog is right to 10 s, and a
+/// week of it takes two megabytes.
+const TIME_STEP_NS: u64 = 10_000_000_000;
+
 /// The name of a file that keeps other processes out.
 pub(super) const LOCK: &str = "lock";
 
@@ -86,6 +90,8 @@ pub struct Spool<D: Storage> {
     pub(super) read_at: u64,
     pub(super) window: Option<Window>,
     pub(super) lost: Lost,
+    /// Receive times: of the oldest event in the record with this sequence, for some records.
+    pub(super) times: BTreeMap<u64, u64>,
     /// What the newest name of a dropped segment says; `next` in it is not kept up to date.
     pub(super) mark: SpoolMark,
     /// Events in segments that have no outcome.
@@ -109,6 +115,7 @@ impl<D: Storage> Spool<D> {
             read_at: 0,
             window: None,
             lost: Lost::default(),
+            times: BTreeMap::new(),
             mark: SpoolMark::default(),
             events: 0,
             bytes: 0,
@@ -141,6 +148,15 @@ impl<D: Storage> Spool<D> {
         self.events - self.out.iter().map(left).sum::<u64>()
     }
 
+    /// Receive time of the oldest event on disk that is not handed out, in ns since 1970. It may be
+    /// some seconds too early, and for what an earlier run has written as early as its segment.
+    #[must_use]
+    pub fn oldest_unread_ns(&self) -> Option<u64> {
+        let first = self.first_unread();
+        let (_, &time) = self.times.range(..=first).next_back()?;
+        (self.unread_events() > 0).then_some(time)
+    }
+
     /// What was lost since this was asked last.
     pub fn take_lost(&mut self) -> Lost {
         std::mem::take(&mut self.lost)
@@ -164,9 +180,11 @@ impl<D: Storage> Spool<D> {
         now_ns: u64,
     ) -> Result<u64, SpoolError> {
         let sequence = self.next;
-        let end = sequence.checked_add(events.into()).ok_or(SpoolError::TooLong)?;
-        let record =
-            record::encode(sequence, events, oldest_ns, lines).map_err(|_| SpoolError::TooLong)?;
+        let too_long = SpoolError::TooLong { limit: record::BODY_MAX as u64 };
+        let Some(end) = sequence.checked_add(events.into()) else { return Err(too_long) };
+        let Ok(record) = record::encode(sequence, events, oldest_ns, lines) else {
+            return Err(too_long);
+        };
         self.move_in().await?;
         let full = (self.budget / SEGMENT_SHARE).min(SEGMENT_BYTES.into());
         if self.active_segment().is_some_and(|segment| segment.bytes >= full) {
@@ -174,6 +192,10 @@ impl<D: Storage> Spool<D> {
         }
         self.make_room(record.len() as u64 + PREFIX as u64).await?;
         self.append(record, end, now_ns).await?;
+        let last = self.times.last_key_value();
+        if last.is_none_or(|(_, &time)| oldest_ns >= time.saturating_add(TIME_STEP_NS)) {
+            self.times.insert(sequence, oldest_ns);
+        }
         self.next = end;
         self.events += u64::from(events);
         Ok(sequence)
@@ -238,6 +260,9 @@ impl<D: Storage> Spool<D> {
         for (first, cause) in gone {
             self.drop_segment(first, cause).await?;
         }
+        if let Some((&needed, _)) = self.times.range(..=self.done.gap(0)).next_back() {
+            self.times = self.times.split_off(&needed);
+        }
         Ok(())
     }
 
@@ -246,6 +271,7 @@ impl<D: Storage> Spool<D> {
     /// tried again; without success, what was done in segments that stay is sent again.
     pub async fn close(&mut self) -> Result<u64, SpoolError> {
         self.out.clear();
+        self.read_at = 0;
         match &self.active {
             Some(active) if !self.segments.contains_key(&active.first) => {
                 let path = self.path(&segment::name(active.first, None));
@@ -389,6 +415,10 @@ impl<D: Storage> Spool<D> {
             let free = self.disk.free(folder).await;
             let free = free.map_err(|error| SpoolError::io("ask the size of", folder, error))?;
             self.limit_to(free);
+        }
+        // Nothing needs to give way for what does not fit an empty one.
+        if length > self.budget {
+            return Err(SpoolError::TooLong { limit: self.budget });
         }
         while self.bytes + length > self.budget {
             // What is handed out is about to be delivered: it is the next one's turn.

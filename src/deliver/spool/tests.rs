@@ -232,6 +232,33 @@ fn one_process_at_a_time() {
     assert_eq!(open(&disk, MANY).1.events, 1);
 }
 
+#[test]
+fn what_was_dropped_is_known_to_the_next_start() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, 2000);
+    let mut lost = 0;
+    // Killed after each step of dropping a segment: whether the file is there says whether it counts.
+    for id in 0..60 {
+        let before = spool.mark();
+        disk.fail_in(Some(u32::try_from(id % 9).unwrap()));
+        let pushed = at_once(spool.push(lines(id, 3, 100).as_bytes(), 3, 1, 1));
+        lost += spool.take_lost().full;
+        drop(spool);
+        disk.kill();
+        let (opened, found) = open(&disk, 2000);
+        spool = opened;
+        let mark = found.mark.unwrap_or_default();
+        assert_eq!(mark.full, lost, "step {id}");
+        assert!(mark.next >= before.next, "numbers are not used again");
+        assert_eq!(mark.next, found.events + lost, "step {id}: {pushed:?}");
+    }
+    assert!(lost > 30, "{lost}");
+    assert_eq!(
+        disk.paths().iter().filter(|path| path.extension().is_some_and(|it| it == "gone")).count(),
+        1
+    );
+}
+
 /// Every byte at which the last record can be torn.
 #[test]
 fn torn_at_each_byte() {
