@@ -112,7 +112,7 @@ struct DestinationTotals {
     delivered: u64,
     spooled: u64,
     dropped: u64,
-    /// In memory when the run before this one ended, and not counted in here yet.
+    /// What the run before this one had left, in memory and on disk, if it is not counted in here yet.
     left: u64,
     /// As of the same moment as `left`, while that is not counted.
     spool: Option<SpoolMark>,
@@ -120,10 +120,13 @@ struct DestinationTotals {
 
 impl DestinationTotals {
     fn new(snapshot: &DestinationSnapshot) -> Self {
-        let (left, spool) = match snapshot.left {
-            Some(Left { in_memory, spool, .. }) => (in_memory, spool),
-            // Without a predecessor there may still be a spool that has not been opened.
-            None => (0, (snapshot.counts.settled > 0).then_some(snapshot.counts.spool)),
+        let (left, spooled, spool) = match snapshot.left {
+            Some(Left { in_memory, on_disk, spool, .. }) => (in_memory + on_disk, on_disk, spool),
+            None => {
+                // Without a predecessor there may still be a spool that has not been opened.
+                let spool = (snapshot.counts.settled > 0).then_some(snapshot.counts.spool);
+                (0, snapshot.counts.spooled, spool)
+            }
         };
         Self {
             left,
@@ -131,7 +134,7 @@ impl DestinationTotals {
             name: snapshot.name.clone(),
             assigned: snapshot.assigned,
             delivered: snapshot.counts.delivered,
-            spooled: snapshot.counts.spooled,
+            spooled,
             dropped: snapshot.dropped.sum(),
         }
     }
@@ -219,7 +222,12 @@ impl LastRun {
             match ledger.destinations.iter().find(|known| known.name == *name) {
                 Some(destination) => {
                     // Nobody else does.
-                    let _ = destination.left.set(Left { at, in_memory, spool: totals.spool });
+                    let _ = destination.left.set(Left {
+                        at,
+                        in_memory,
+                        on_disk: totals.spooled,
+                        spool: totals.spool,
+                    });
                 }
                 None if in_memory > 0 => tracing::warn!(
                     destination = name,

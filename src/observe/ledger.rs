@@ -284,6 +284,8 @@ pub struct Left {
     pub at: SystemTime,
     /// Events that were in memory.
     pub in_memory: u64,
+    /// Events that were on disk.
+    pub on_disk: u64,
     /// How far the spool was; `None` when that run had not opened it.
     pub spool: Option<SpoolMark>,
 }

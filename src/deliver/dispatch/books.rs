@@ -26,16 +26,17 @@ impl Untold {
     /// What that run said last, and what is on disk.
     fn new(left: Option<&Left>, found: &Found) -> Self {
         let Some(left) = left else { return Self { crash: found.torn, ..Self::default() } };
-        let in_memory = Self { crash: left.in_memory, ..Self::default() };
-        let Some(now) = found.mark else { return in_memory };
+        let now = found.mark;
         // Where nothing was known about a spool, there was none.
         let then = left.spool.unwrap_or(SpoolMark { next: 0, ..now });
         if then.folder != now.folder {
-            return in_memory;
+            return Self { crash: left.in_memory, ..Self::default() };
         }
-        // What was written since is not lost, and what is not there any more is: a power failure may
-        // have taken it. A torn record was in memory, or came later.
-        let crash = left.in_memory.saturating_add(then.next).saturating_sub(now.next);
+        // What was written since is not lost. What is not there any more is, unless it had been
+        // delivered: a power failure may have taken it. A torn record was in memory, or came later.
+        let written = now.next.saturating_sub(then.next);
+        let missing = then.next.saturating_sub(now.next).min(left.on_disk);
+        let crash = left.in_memory.saturating_sub(written).saturating_add(missing);
         let full = now.full.saturating_sub(then.full);
         let expired = now.expired.saturating_sub(then.expired);
         Self { crash, full, expired }
@@ -231,13 +232,13 @@ mod tests {
     /// What is counted of 10 events in memory, after 100 were ever written and 7 and 3 dropped.
     fn untold(found: &Found) -> (u64, u64, u64) {
         let spool = Some(SpoolMark { folder: 1, next: 100, full: 7, expired: 3 });
-        let left = Left { at: SystemTime::UNIX_EPOCH, in_memory: 10, spool };
+        let left = Left { at: SystemTime::UNIX_EPOCH, in_memory: 10, on_disk: 50, spool };
         let Untold { crash, full, expired } = Untold::new(Some(&left), found);
         (crash, full, expired)
     }
 
     fn found(folder: u64, next: u64, full: u64, expired: u64) -> Found {
-        let mark = Some(SpoolMark { folder, next, full, expired });
+        let mark = SpoolMark { folder, next, full, expired };
         Found { events: 50, torn: 2, mark }
     }
 
@@ -249,7 +250,8 @@ mod tests {
         assert_eq!(untold(&found(1, 95, 7, 3)), (15, 0, 0), "five did not survive");
         assert_eq!(untold(&found(1, 104, 27, 4)), (6, 20, 1), "dropped in the last moment");
         assert_eq!(untold(&found(2, 999, 99, 99)), (10, 0, 0), "another folder");
-        assert_eq!(untold(&Found::default()), (10, 0, 0), "no folder");
+        assert_eq!(untold(&found(1, 0, 0, 0)), (60, 0, 0), "all that was on disk is gone");
+        assert_eq!(untold(&Found::default()), (10, 0, 0), "no spool");
         let first = Untold::new(None, &found(1, 104, 27, 4));
         assert_eq!(first, Untold { crash: 2, full: 0, expired: 0 }, "no checkpoint");
     }

@@ -81,12 +81,12 @@ impl<D: Storage> Spool<D> {
         if before == mark { Ok(()) } else { self.remove(&self.path(&name(&before))).await }
     }
 
-    /// Reads the newest of such names, and removes the others. Returns whether there is one.
-    pub(super) async fn find_gone(&mut self, files: &[Listed]) -> Result<bool, SpoolError> {
+    /// Reads the newest of such names, and removes the others.
+    pub(super) async fn find_gone(&mut self, files: &[Listed]) -> Result<(), SpoolError> {
         let marks = files.iter().filter_map(|file| Some((parse(&file.name)?, file.length)));
         let mut marks: Vec<(SpoolMark, u64)> = marks.collect();
         marks.sort_unstable();
-        let Some((newest, length)) = marks.pop() else { return Ok(false) };
+        let Some((newest, length)) = marks.pop() else { return Ok(()) };
         self.mark = newest;
         if length > 0 {
             self.cut_off(&self.path(&name(&newest))).await?;
@@ -94,7 +94,7 @@ impl<D: Storage> Spool<D> {
         for (older, _) in marks {
             self.remove(&self.path(&name(&older))).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn cut_off(&self, path: &Path) -> Result<(), SpoolError> {

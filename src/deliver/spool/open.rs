@@ -18,8 +18,8 @@ pub struct Found {
     /// Events, not among these, that were in a record which was not completely written when the last
     /// process or the machine crashed, as far as its header says so.
     pub torn: u64,
-    /// How far the spool is; `None` when nothing shows what was there before.
-    pub mark: Option<SpoolMark>,
+    /// How far the spool is.
+    pub mark: SpoolMark,
 }
 
 impl<D: Storage> Spool<D> {
@@ -36,13 +36,16 @@ impl<D: Storage> Spool<D> {
             listed.map_err(|error| SpoolError::io("list", &folder, error))
         };
         match spool.disk.list(&folder).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((spool, found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                found.mark = spool.mark();
+                return Ok((spool, found));
+            }
             listed => list(listed)?,
         };
         spool.take_lock().await?;
         // Again, now that nobody else changes it.
         let files = list(spool.disk.list(&folder).await)?;
-        let gone = spool.find_gone(&files).await?;
+        spool.find_gone(&files).await?;
         let mut segments: Vec<_> = files
             .into_iter()
             .filter_map(|file| segment::parse_name(&file.name).map(|name| (name, file)))
@@ -74,7 +77,7 @@ impl<D: Storage> Spool<D> {
         spool.skip_to(spool.mark.next);
         spool.look_at_times().await;
         found.events = spool.events;
-        found.mark = (gone || !segments.is_empty()).then(|| spool.mark());
+        found.mark = spool.mark();
         Ok((spool, found))
     }
 

@@ -57,7 +57,7 @@ const MANY: u64 = 1 << 30;
 fn what_is_written_is_read_in_order_and_removed() {
     let disk = FaultyDisk::new(1);
     let (mut spool, found) = open(&disk, MANY);
-    assert_eq!(found, Found::default());
+    assert_eq!(found, Found { mark: spool.mark(), ..Found::default() });
     assert_eq!(disk.paths(), [] as [&Path; 0], "nothing is made before it is needed");
     assert_eq!((push(&mut spool, 0, 3), push(&mut spool, 1, 2)), (0, 3));
     assert_eq!((spool.events(), spool.unread_events()), (5, 5));
@@ -94,7 +94,7 @@ fn a_clean_stop_sends_nothing_twice() {
     disk.crash();
     let (mut spool, found) = open(&disk, MANY);
     let mark = SpoolMark { next: 12, ..spool.mark() };
-    assert_eq!(found, Found { events: 6, torn: 0, mark: Some(mark) });
+    assert_eq!(found, Found { events: 6, torn: 0, mark });
     assert_eq!(read_all(&mut spool), [4, 8, 10]);
     // The notes are gone: from here on a crash sends what is in the segment again.
     drop(spool);
@@ -247,7 +247,7 @@ fn what_was_dropped_is_known_to_the_next_start() {
         disk.kill();
         let (opened, found) = open(&disk, 2000);
         spool = opened;
-        let mark = found.mark.unwrap_or_default();
+        let mark = found.mark;
         assert_eq!(mark.full, lost, "step {id}");
         assert!(mark.next >= before.next, "numbers are not used again");
         assert_eq!(mark.next, found.events + lost, "step {id}: {pushed:?}");
@@ -279,7 +279,7 @@ fn torn_at_each_byte() {
         drop(spool);
         disk.crash_torn(|_| torn);
         let (mut spool, found) = open(&disk, MANY);
-        let mark = |next| Some(SpoolMark { next, ..spool.mark() });
+        let mark = |next| SpoolMark { next, ..spool.mark() };
         let expected = match torn {
             _ if torn == whole => Found { events: 5, torn: 0, mark: mark(5) },
             HEADER.. => Found { events: 2, torn: 3, mark: mark(2) },
