@@ -191,9 +191,6 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
         let shard_count = settings.receive.shards;
         let ledger = Arc::new(ledger(&settings));
-        if let Some(last_run) = &settings.last_run {
-            last_run.hand_over(&ledger);
-        }
         let gates = settings.receive.gates.clone();
         let Receivers { threads: receivers, shards: inputs, handle } =
             receive::start(settings.receive, &ledger)?;
@@ -450,6 +447,9 @@ fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usi
 fn ledger(settings: &Settings) -> Ledger {
     let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
     let ledger = Ledger::new(settings.receive.receivers, settings.receive.shards, &names);
+    if let Some(last_run) = &settings.last_run {
+        last_run.hand_over(&ledger);
+    }
     if settings.counters.influxdb.is_some() { ledger.with_own_points(DESTINATION) } else { ledger }
 }
 

@@ -120,13 +120,12 @@ struct DestinationTotals {
 
 impl DestinationTotals {
     fn new(snapshot: &DestinationSnapshot) -> Self {
-        let (left, spooled, spool) = match snapshot.left {
-            Some(Left { in_memory, on_disk, spool, .. }) => (in_memory + on_disk, on_disk, spool),
-            None => {
-                // Without a predecessor there may still be a spool that has not been opened.
-                let spool = (snapshot.counts.settled > 0).then_some(snapshot.counts.spool);
-                (0, snapshot.counts.spooled, spool)
-            }
+        let (left, spooled, spool) = if let Some(left) = snapshot.left {
+            (left.in_memory + left.on_disk, left.on_disk, left.spool)
+        } else {
+            // Without a predecessor there may still be a spool that has not been opened.
+            let spool = (snapshot.counts.settled > 0).then_some(snapshot.counts.spool);
+            (0, snapshot.counts.spooled, spool)
         };
         Self {
             left,

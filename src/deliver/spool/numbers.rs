@@ -86,6 +86,7 @@ impl From<Range<u64>> for Numbers {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a set of one range is meant")]
 mod tests {
     use super::*;
 
