@@ -65,7 +65,7 @@ impl Checkpoints {
     /// Time has passed; `before` is the ledger as it was meanwhile.
     pub fn look(&mut self, now: Duration, before: &Snapshot, places: &[Place]) {
         if now >= self.next_at {
-            let passed = (now - self.next_at).as_nanos() / INTERVAL.as_nanos();
+            let passed = now.saturating_sub(self.next_at).as_nanos() / INTERVAL.as_nanos();
             let at = self.next_at + INTERVAL * u32::try_from(passed).unwrap();
             self.next_at = at + INTERVAL;
             self.write(at, before, places, false);
