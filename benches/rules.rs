@@ -28,6 +28,61 @@ const EVENTS: usize = 100;
 /// Apps whose names are known.
 const APPS: u128 = 1000;
 
+/// Methods of the engine that operators leave out: none that is in the traffic.
+const METHODS: [&str; 20] = [
+    "Global::EngineVersion",
+    "Global::OSName",
+    "Global::GetUniqueID",
+    "Global::GetAuthenticatedUser",
+    "Global::IsDesktopMode",
+    "Global::GetProgress",
+    "Global::AllowCreateApp",
+    "Global::GetStreamList",
+    "Global::QvVersion",
+    "Global::ConfigureReload",
+    "Doc::GetAppProperties",
+    "Doc::GetScript",
+    "Doc::GetConnections",
+    "Doc::GetMediaList",
+    "Doc::GetVariables",
+    "Doc::SearchSuggest",
+    "Doc::GetTablesAndKeys",
+    "Doc::CheckScriptSyntax",
+    "GenericObject::GetProperties",
+    "GenericBookmark::Apply",
+];
+
+/// Types of objects, likewise.
+const OBJECT_TYPES: [&str; 20] = [
+    "AppPropsList",
+    "LoadModel",
+    "SheetList",
+    "appprops",
+    "odagapplinklist",
+    "measurelist",
+    "dimensionlist",
+    "bookmarklist",
+    "storylist",
+    "masterobjectlist",
+    "embeddedsnapshot",
+    "slide",
+    "slideitem",
+    "story",
+    "snapshotlist",
+    "BookmarkList",
+    "DimensionList",
+    "MeasureList",
+    "VariableList",
+    "MediaList",
+];
+
+/// Ids of objects, likewise.
+const OBJECTS: [&str; 20] = [
+    "JzJMza", "rPAq", "PWVuLT", "mmTcj", "kZyGpj", "vMUPCLb", "hRZaKk", "GpfxPt", "xAgvJdR",
+    "nYpj", "QVkNwM", "LfNcqu", "pyzmvw", "uRJEg", "CqGqjm", "jWmqtK", "bJpGVt", "TzPdBqa",
+    "yFbPp", "EJjKcL",
+];
+
 fn texts(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{name}{n}")).collect()
 }
@@ -57,14 +112,14 @@ fn settings(seen: &[Uuid]) -> Settings {
         monitor_filter: Some(MonitorFilter {
             all_apps: Some(AllApps {
                 exclude: apps(0).chain(seen.iter().take(2).copied().map(with_id)).collect(),
-                object_types: Choice::AllBut(texts("type", 20)),
-                methods: Choice::AllBut(texts("Method::", 20)),
+                object_types: Choice::AllBut(OBJECT_TYPES.map(Into::into).into()),
+                methods: Choice::AllBut(METHODS.map(Into::into).into()),
             }),
             app_specific: vec![AppFilter {
                 include: apps(50).chain(seen.iter().copied().map(with_id)).collect(),
-                object_types: Choice::AllBut(texts("type", 20)),
-                objects: Choice::AllBut(texts("object", 20)),
-                methods: Choice::AllBut(texts("Method::", 20)),
+                object_types: Choice::AllBut(OBJECT_TYPES.map(Into::into).into()),
+                objects: Choice::AllBut(OBJECTS.map(Into::into).into()),
+                methods: Choice::AllBut(METHODS.map(Into::into).into()),
             }],
         }),
         categorise: Some(Categorise {
@@ -133,7 +188,7 @@ fn mix(criterion: &mut Criterion) {
     let mut agents = UserAgents::new();
     let floor = Floor {
         names: events.iter().filter_map(|event| Some((event.uuid(Column::AppId)?, 1))).collect(),
-        texts: texts("Method::", 20).into_iter().map(Into::into).collect(),
+        texts: METHODS.into_iter().chain(OBJECT_TYPES).map(Into::into).collect(),
         text: memchr::memmem::Finder::new("Connection lost "),
     };
     let mut scratch = Vec::new();

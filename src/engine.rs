@@ -29,6 +29,7 @@ use crate::deliver::clock::SystemClock;
 use crate::deliver::{Destination, Served, Spooling, spool};
 use crate::enrich::AppNames;
 use crate::event::Listener;
+use crate::observe::checkpoint::LastRun;
 use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// How batches are kept on disk that a destination does not take; `None` for not at all.
     pub spool: Option<SpoolSettings>,
+    /// What the last run has left.
+    pub last_run: Option<LastRun>,
 }
 
 /// How batches are kept on disk.
@@ -444,6 +447,9 @@ fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usi
 fn ledger(settings: &Settings) -> Ledger {
     let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
     let ledger = Ledger::new(settings.receive.receivers, settings.receive.shards, &names);
+    if let Some(last_run) = &settings.last_run {
+        last_run.hand_over(&ledger);
+    }
     if settings.counters.influxdb.is_some() { ledger.with_own_points(DESTINATION) } else { ledger }
 }
 

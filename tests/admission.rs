@@ -4,7 +4,7 @@
 mod support;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -25,6 +25,27 @@ fn send_from(source: &str, to: SocketAddr, payload: &str) {
     let source = SocketAddr::new(source.parse().expect("an address"), 0);
     let socket = UdpSocket::bind(source).expect("an address of this host");
     socket.send_to(payload.as_bytes(), to).expect("send on loopback");
+}
+
+/// Ends a flood when what waits for its effect is done or has failed: a test that only waits for the
+/// thread would never end.
+struct EndOfFlood<'a>(&'a AtomicBool);
+
+impl Drop for EndOfFlood<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A process that does not outlive the test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn log(stats: &Value, key: &str) -> u64 {
@@ -98,9 +119,20 @@ fn fail_closed_refuses_to_start_when_no_name_resolves() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("ringside.yaml");
     std::fs::write(&file, config.text()).expect("write the configuration");
-    let output = Command::new(binary()).arg("run").arg("-c").arg(&file).output().expect("start");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let log = directory.path().join("log");
+    let mut child = Started(
+        Command::new(binary())
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .stderr(std::fs::File::create(&log).expect("a file"))
+            .spawn()
+            .expect("start"),
+    );
+    let ended = || child.0.try_wait().expect("a child");
+    let status = wait_for("the refusal to start", support::DEADLINE, ended);
+    let said = std::fs::read_to_string(&log).expect("its log");
+    assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("failClosed is on"), "{said}");
     assert!(!said.contains("ready"), "{said}");
 }
@@ -180,9 +212,8 @@ fn backpressure_is_told_and_so_is_its_end() {
                 send_all(to, (0..100).map(|_| proxy_event("x")));
             }
         });
-        let line = ringside.wait_for_line("[UDP Queue] Backpressure detected for log_events: ");
-        enough.store(true, Ordering::Relaxed);
-        line
+        let _end = EndOfFlood(&enough);
+        ringside.wait_for_line("[UDP Queue] Backpressure detected for log_events: ")
     });
     assert!(line.contains(" warn: ") && line.ends_with("% (threshold: 50%)"), "{line}");
     let utilization = line.split("utilization ").nth(1).and_then(|rest| rest.split('%').next());
@@ -222,6 +253,7 @@ fn sighup_changes_the_rules_under_load_and_loses_nothing() {
                 sent.fetch_add(send_all(to, (0..50).map(|_| proxy_event("x"))), Ordering::Relaxed);
             }
         });
+        let _end = EndOfFlood(&enough);
         ringside.wait_stats("events", |stats| log(stats, "accepted") > 100);
         reload(&mut ringside, &without_proxy.text(), RELOADED);
         let disabled = "rejected/source_disabled";
@@ -229,7 +261,6 @@ fn sighup_changes_the_rules_under_load_and_loses_nothing() {
         let accepted = log(&stats, "accepted");
         reload(&mut ringside, &Config::default().text(), RELOADED);
         ringside.wait_stats("the old rule", |stats| log(stats, "accepted") > accepted + 100);
-        enough.store(true, Ordering::Relaxed);
     });
     let sent = sent.into_inner();
     let stats = wait_received(&ringside, sent);
@@ -305,6 +336,7 @@ fn reloads_without_end_under_load_lose_nothing() {
                     wait_for("what was sent", support::DEADLINE, came);
                 }
             });
+            let _end = EndOfFlood(&enough);
             for reload in 0..RELOADS {
                 let file = ringside.directory.path().join("ringside.yaml");
                 std::fs::write(file, &texts[(reload + 1) % 2]).expect("write");
@@ -313,7 +345,6 @@ fn reloads_without_end_under_load_lose_nothing() {
                     (ringside.log().matches(RELOADED).count() > reload).then_some(())
                 });
             }
-            enough.store(true, Ordering::Relaxed);
         });
         let sent = sent.into_inner();
         let stats = wait_received(&ringside, sent);

@@ -331,6 +331,7 @@ fn settings(
         counters: counters(server),
         in_flight: 1,
         spool: None,
+        last_run: None,
     }
 }
 

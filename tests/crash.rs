@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use ringside::deliver::spool::record;
 use ringside::deliver::spool::segment::{self, PREFIX, Walk};
+use ringside::deliver::spool::{inspect, record};
 use support::numbered::{Stream, long_event, numbers};
 use support::sink::{Options, Reply, Request, Sink};
 use support::{Config, Ringside, number};
@@ -66,27 +66,19 @@ impl Moody {
     }
 }
 
-/// What segments hold on disk at the moment.
-#[derive(Default)]
-struct OnDisk {
-    /// The numbers in whole records.
-    events: BTreeSet<u64>,
-    /// Of these, the events of records in segments that were written to within [`PRECISION`].
-    fresh: u64,
-}
-
-/// Reads the spool of a process that has ended. Records are whole but for the last one of a segment
-/// that was being written.
-fn on_disk(spool: &Path, killed: SystemTime) -> OnDisk {
-    let mut all = OnDisk::default();
+/// The numbers in the spool of a process that has ended. Records are whole but for the last one of a
+/// segment that was being written.
+fn on_disk(spool: &Path) -> BTreeSet<u64> {
+    let mut all = BTreeSet::new();
     let folders = std::fs::read_dir(spool).expect("the spool").map(|entry| entry.unwrap().path());
     for folder in folders.filter(|path| path.is_dir()) {
+        let content = inspect::verify(&folder).expect("a readable folder");
+        assert_eq!((content.damaged_records, content.damaged), (0, 0), "{content:?}");
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.unwrap().path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let Some((first, end)) = segment::parse_name(name) else { continue };
             let bytes = std::fs::read(&path).expect("a segment");
-            let written = path.metadata().and_then(|about| about.modified()).expect("its time");
             let mut next = first;
             let mut walk = Walk::new(&bytes, PREFIX, first..end.unwrap_or(u64::MAX));
             for found in walk.by_ref() {
@@ -94,10 +86,7 @@ fn on_disk(spool: &Path, killed: SystemTime) -> OnDisk {
                 next = found.header.end();
                 let body = record::decode(&bytes[found.payload], found.header.events);
                 let lines = body.expect("a whole record").lines;
-                all.events.extend(numbers(std::str::from_utf8(&lines).expect("UTF-8")));
-                if killed.duration_since(written).unwrap_or_default() < PRECISION {
-                    all.fresh += u64::from(found.header.events);
-                }
+                all.extend(numbers(std::str::from_utf8(&lines).expect("UTF-8")));
             }
             match end {
                 Some(end) => assert_eq!(next, end, "a complete segment is whole"),
@@ -137,44 +126,46 @@ fn killed_in_every_round() {
         .ringside(&format!("spool: {{ dir: '{}', syncInterval: 50ms }}", spool.display()));
 
     let mut once_on_disk = BTreeSet::new();
-    let (mut stories, mut sent, mut seen) = (Vec::<Story>::new(), 0, 0);
+    let (mut stories, mut sent, mut seen, mut left) = (Vec::<Story>::new(), 0, 0, 0);
     for round in 0..rounds {
         server.accept(round % 2 == 1);
         let mut ringside = Ringside::start(&config);
-        if let Some(last) = stories.last_mut() {
-            last.counted = crashed(&ringside);
-        }
         let stream = Stream::start(ringside.log_events, sent, PAUSE, long_event);
         // Each round ends somewhere else between two writes.
         stream.wait_for(700 + round * 131 % 600);
-        let killed = (Instant::now(), SystemTime::now());
+        if let Some(last) = stories.last_mut() {
+            last.counted = crashed(&ringside);
+        }
+        let killed = Instant::now();
         ringside.signal(Signal::SIGKILL);
         ringside.wait();
         let (next, times) = stream.finish();
         let accepted = server.accepted();
-        let mut disk = on_disk(&spool, killed.1);
+        let mut disk = on_disk(&spool);
         // What was sent after the end was sent to nobody.
-        let round_sent = times.partition_point(|at| *at < killed.0);
-        // What was sent or changed its place in the last moment.
-        let late = |at: &Instant| *at + PRECISION > killed.0;
+        let round_sent = times.partition_point(|at| *at < killed);
+        // What was sent or delivered in the last moment.
+        let late = |at: &Instant| *at + PRECISION > killed;
         let uncertain = times[..round_sent].iter().filter(|at| late(at)).count()
             + accepted[seen..].iter().filter(|(at, _)| late(at)).count();
-        let uncertain = uncertain as u64 + disk.fresh;
+        let uncertain = uncertain as u64;
         stories.push(Story { sent: sent..sent + round_sent as u64, uncertain, counted: 0 });
         seen = accepted.len();
-        once_on_disk.append(&mut disk.events);
+        left = disk.len() as u64;
+        once_on_disk.append(&mut disk);
         sent = next;
     }
 
     server.accept(true);
     let mut last = Ringside::start(&config);
-    stories.last_mut().expect("a round").counted = crashed(&last);
     last.wait_stats("the spool is empty", |stats| {
-        number(stats, "/destinations/influxdb/spooled") == 0
+        number(stats, "/destinations/influxdb/assigned") >= left
+            && number(stats, "/destinations/influxdb/spooled") == 0
             && number(stats, "/destinations/influxdb/in_flight") == 0
     });
+    stories.last_mut().expect("a round").counted = crashed(&last);
     assert!(last.stop().success(), "{}", last.log());
-    assert!(on_disk(&spool, SystemTime::now()).events.is_empty(), "nothing is left");
+    assert!(on_disk(&spool).is_empty(), "nothing is left");
     let accepted: BTreeSet<u64> = server.accepted().into_iter().map(|(_, number)| number).collect();
     let missing: Vec<u64> = once_on_disk.difference(&accepted).copied().collect();
     assert!(missing.is_empty(), "on disk and never delivered: {missing:?}");

@@ -116,6 +116,7 @@ fn settings(backend: BackendChoice, failure: Failure) -> Settings {
         counters: ringside::counters::Settings::default(),
         in_flight: 1,
         spool: None,
+        last_run: None,
     }
 }
 

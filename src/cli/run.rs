@@ -165,6 +165,7 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
     // Before there are other threads: it takes variables out of the environment.
     engine.receive.passed = Passed::from_environment().map_err(StartError::failed)?;
     let checkpoint = Checkpoint::open(&spool_dir).map_err(StartError::failed)?;
+    engine.last_run = checkpoint.last_run();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

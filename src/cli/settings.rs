@@ -135,6 +135,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             },
             in_flight: config.ringside.deliver.in_flight.into(),
             spool: Some(spool(config)),
+            last_run: None,
         },
         endpoints: endpoints::of(config),
         app_names,

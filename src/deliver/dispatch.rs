@@ -49,6 +49,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::batch::{Batch, BatchReceiver, QUEUE_BATCHES};
+use super::spool::{Found, Numbers};
 use super::{Clock, Outcome, Storage, Transport};
 use crate::observe::ledger::DestinationLedger;
 use backoff::Backoff;
@@ -237,10 +238,16 @@ struct Dispatch<'a, C, L, D: Storage> {
 impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a, C, L, D> {
     fn new(parts: Parts<'a, C, D>, unordered: bool, latency: L) -> Self {
         let Parts { ledger, receiver, clock, settings, spooling } = parts;
+        let strict = spooling.as_ref().is_some_and(|plan| plan.strict);
+        let mut books = Books::new(ledger);
+        if spooling.is_none() {
+            books.found(&Found::default());
+        }
         Self {
             open: true,
             receiver,
-            limit: if unordered { settings.in_flight.max(1) } else { 1 },
+            // One behind the other is the only order that a network keeps.
+            limit: if unordered && !strict { settings.in_flight.max(1) } else { 1 },
             ordered: !unordered,
             settings,
             clock,
@@ -255,7 +262,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             failing_since: None,
             not_before: Duration::ZERO,
             epoch: 0,
-            books: Books::new(ledger),
+            books,
             latency,
         }
     }
@@ -291,6 +298,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             pooled: Some(shard),
             tried: false,
             record: None,
+            numbers: Numbers::default(),
         };
         let starts_at_once = self.waiting.is_empty()
             && self.under_way.len() < self.slots()
@@ -402,7 +410,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             let age_ns = self.clock.wall_ns().saturating_sub(held.oldest_ns);
             (self.latency)(age_ns, u64::from(delivered));
         }
-        self.release(held);
+        self.finish(held);
     }
 
     /// Drops the lines that the destination named and sends the rest again.
@@ -414,19 +422,23 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             // Named lines that are not there: find them.
             return self.bisect(key, held, reason);
         };
-        let rest = held.without(&lines);
+        let (rest, out) = held.without(&lines);
         let refused = held.events - rest.as_ref().map_or(0, |rest| rest.events);
         self.books.refused(self.clock.now(), &held, refused, held.line(*first), reason);
+        if let (Some(record), Some(lane)) = (held.record, &mut self.lane) {
+            lane.touch(record);
+            lane.note_done(record, &out);
+        }
         self.replace(key, held, rest);
     }
 
     /// Cuts a part in two, down to the event that is at fault, which is dropped.
     fn bisect(&mut self, key: Key, held: Held, reason: &str) {
-        let halves = held.halves();
-        if halves.is_none() {
+        let Some(halves) = held.halves() else {
             self.books.refused(self.clock.now(), &held, held.events, held.line(0), reason);
-        }
-        self.replace(key, held, halves.into_iter().flatten());
+            return self.finish(held);
+        };
+        self.replace(key, held, halves);
     }
 
     /// Puts parts of a part in its place.
@@ -473,7 +485,15 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         }
     }
 
-    /// The part has its outcome.
+    /// All of the part has its outcome.
+    fn finish(&mut self, held: Held) {
+        if let (Some(record), Some(lane)) = (held.record, &mut self.lane) {
+            lane.note_done(record, &held.numbers);
+        }
+        self.release(held);
+    }
+
+    /// The part is no more: it has its outcome, or others have taken its place.
     fn release(&mut self, held: Held) {
         self.held_bytes -= held.bytes.len();
         if let (Some(record), Some(lane)) = (held.record, &mut self.lane) {
@@ -495,7 +515,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         {
             let held = oldest.remove();
             self.books.expired(&held);
-            self.release(held);
+            self.finish(held);
         }
     }
 
@@ -525,6 +545,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         let writing = self.lane.iter().flat_map(|lane| lane.writing.iter().map(|(_, held)| held));
         let oldest_ns =
             first.into_iter().chain(under_way).chain(writing).map(|held| held.oldest_ns);
-        self.books.publish(oldest_ns.min(), sent_bytes);
+        let on_disk = self.lane.as_ref().and_then(|lane| lane.oldest_ns);
+        self.books.publish(oldest_ns.chain(on_disk).min(), sent_bytes);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
 };
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::{Method, Request, Response};
@@ -53,7 +54,7 @@ pub(super) fn escape(text: &str) -> impl std::fmt::Display + '_ {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// `Retry-After`, where it is a number of seconds.
+    /// `Retry-After`, from now on.
     pub retry_after: Option<Duration>,
     /// The first 64 KiB of the body, with `***` for what it repeats of the request's secret headers:
     /// it ends up in logs and on the console.
@@ -225,13 +226,23 @@ fn tls(https: bool) -> std::io::Result<rustls::ClientConfig> {
     Ok(builder.with_no_client_auth())
 }
 
+/// How long the server asks to be left alone: a number of seconds, or until a date. A date is
+/// compared with the server's own clock where it says how late it is there.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    let theirs = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    // What is over need not be waited for.
+    Some(until.duration_since(theirs.unwrap_or(now)).unwrap_or_default())
+}
+
 async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = retry_after(response.headers(), SystemTime::now());
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -266,6 +277,29 @@ mod tests {
         let shown = masked(secrets(&headers).as_ref(), body);
         assert_eq!(shown, b"***? ***; short application/json \xff");
         assert_eq!(masked(secrets(&HeaderMap::new()).as_ref(), b"as it is".to_vec()), b"as it is");
+    }
+
+    #[test]
+    fn when_to_come_back() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let asked = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        let later = ("retry-after", "Tue, 14 Nov 2023 22:13:50 GMT");
+        assert_eq!(asked(&[("retry-after", " 7 ")]), Some(7));
+        assert_eq!(asked(&[later]), Some(30));
+        let theirs = ("date", "Tue, 14 Nov 2023 22:13:45 GMT");
+        assert_eq!(asked(&[later, theirs]), Some(5), "their clock is a little fast");
+        assert_eq!(asked(&[later, ("date", "soon")]), Some(30));
+        assert_eq!(asked(&[("retry-after", "Tue, 14 Nov 2023 22:13:19 GMT")]), Some(0));
+        for wrong in ["", "soon", "-1", "1.5", "Tue, 99 Nov 2023 22:13:50 GMT"] {
+            assert_eq!(asked(&[("retry-after", wrong)]), None, "{wrong}");
+        }
+        assert_eq!(asked(&[]), None);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! much a crash, a `kill -9` or a power failure took with it: per destination what had been assigned
 //! and neither delivered, nor spooled, nor dropped; per listener what was queued.
 //!
+//! How far each spool was stands there too ([`SpoolMark`]). When the next run has opened it, what was
+//! written after the last record is known exactly, and so is what was dropped ([`Left`]).
+//!
 //! After the end of a process the number is right to within [`INTERVAL`] of traffic: what it had
 //! written is in the system's page cache. After a power failure the file is as old as the last time
 //! the system wrote its cache back, on Linux up to half a minute.
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use self::slots::Slots;
-use super::ledger::{DestinationSnapshot, Ledger, ListenerSnapshot, Snapshot};
+use super::ledger::{DestinationSnapshot, Ledger, Left, ListenerSnapshot, Snapshot, SpoolMark};
 use super::logging::RateLimited;
 use crate::event::Listener;
 
@@ -76,12 +79,12 @@ pub struct Checkpoint {
     file: Option<File>,
     /// Sequence number of the newest record in the file.
     newest: u64,
-    previous: Option<Record>,
+    previous: Option<LastRun>,
 }
 
-/// What is written.
+/// What a run says about itself in case that it is the last thing that it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+pub struct LastRun {
     /// When, in ms since 1970.
     at_ms: u64,
     /// By a run that had drained and then stopped.
@@ -109,22 +112,36 @@ struct DestinationTotals {
     delivered: u64,
     spooled: u64,
     dropped: u64,
+    /// What the run before this one had left, in memory and on disk, if it is not counted in here yet.
+    left: u64,
+    /// As of the same moment as `left`, while that is not counted.
+    spool: Option<SpoolMark>,
 }
 
 impl DestinationTotals {
     fn new(snapshot: &DestinationSnapshot) -> Self {
+        let (left, spooled, spool) = if let Some(left) = snapshot.left {
+            (left.in_memory + left.on_disk, left.on_disk, left.spool)
+        } else {
+            // Without a predecessor there may still be a spool that has not been opened.
+            let spool = (snapshot.counts.settled > 0).then_some(snapshot.counts.spool);
+            (0, snapshot.counts.spooled, spool)
+        };
         Self {
+            left,
+            spool,
             name: snapshot.name.clone(),
             assigned: snapshot.assigned,
             delivered: snapshot.counts.delivered,
-            spooled: snapshot.counts.spooled,
+            spooled,
             dropped: snapshot.dropped.sum(),
         }
     }
 
     fn in_memory(&self) -> u64 {
         let elsewhere = [self.delivered, self.spooled, self.dropped];
-        elsewhere.iter().fold(self.assigned, |left, events| left.saturating_sub(*events))
+        let all = self.assigned.saturating_add(self.left);
+        elsewhere.iter().fold(all, |left, events| left.saturating_sub(*events))
     }
 }
 
@@ -154,31 +171,40 @@ impl Totals {
         }
         for counts in &mut totals.destinations {
             (counts.assigned, counts.delivered) = (u64::MAX, u64::MAX);
-            (counts.spooled, counts.dropped) = (u64::MAX, u64::MAX);
+            (counts.spooled, counts.dropped, counts.left) = (u64::MAX, u64::MAX, u64::MAX);
+            let most = u64::MAX;
+            counts.spool = Some(SpoolMark { folder: most, next: most, full: most, expired: most });
         }
-        Record { at_ms: u64::MAX, stopped: false, totals }.to_bytes().len()
+        LastRun { at_ms: u64::MAX, stopped: false, totals }.to_bytes().len()
     }
 }
 
-impl Record {
-    fn new(totals: Totals, stopped: bool) -> Self {
+impl LastRun {
+    /// What a ledger says now; `stopped` by a run that has drained.
+    pub(crate) fn new(snapshot: &Snapshot, stopped: bool) -> Self {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), stopped, totals }
+        let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        Self { at_ms, stopped, totals: Totals::new(snapshot) }
     }
 
     /// As JSON: names of destinations are free text.
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         // Numbers, flags and text always serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Tells what was lost, and counts it in the ledger of this run.
-    fn report(&self, ledger: &Ledger) {
+    /// Reads what [`Self::to_bytes`] has written.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// Hands what was in memory to the ledger of this run: what was queued is counted as lost, and
+    /// each destination's part once it is known what of it is on disk. To be called before anything
+    /// runs.
+    pub fn hand_over(&self, ledger: &Ledger) {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.at_ms);
         let seconds = at.elapsed().unwrap_or_default().as_secs();
-        let mut lost = 0;
         for ListenerTotals { name, queued, .. } in &self.totals.listeners {
-            lost += queued;
             let known = Listener::ALL.into_iter().find(|listener| listener.name() == name);
             if let Some(listener) = known.filter(|_| *queued > 0) {
                 ledger.crashed[listener as usize].fetch_add(*queued, Ordering::Relaxed);
@@ -191,29 +217,28 @@ impl Record {
             }
         }
         for totals in &self.totals.destinations {
-            let (name, events) = (&totals.name, totals.in_memory());
-            lost += events;
-            if events == 0 {
-                continue;
-            }
-            let outcome = match ledger.destinations.iter().find(|known| known.name == *name) {
+            let (name, in_memory) = (&totals.name, totals.in_memory());
+            match ledger.destinations.iter().find(|known| known.name == *name) {
                 Some(destination) => {
-                    destination.crashed.fetch_add(events, Ordering::Relaxed);
-                    "counted as `crash`"
+                    // Nobody else does.
+                    let _ = destination.left.set(Left {
+                        at,
+                        in_memory,
+                        on_disk: totals.spooled,
+                        spool: totals.spool,
+                    });
                 }
-                None => "counted nowhere, because this destination is not configured any more",
-            };
-            tracing::warn!(
-                destination = name,
-                events,
-                "events were in memory when the last run ended, {seconds} s ago; they are lost and \
-                 {outcome}"
-            );
+                None if in_memory > 0 => tracing::warn!(
+                    destination = name,
+                    events = in_memory,
+                    "events were in memory when the last run ended, {seconds} s ago; they are lost \
+                     and counted nowhere, because this destination is not configured any more"
+                ),
+                None => {}
+            }
         }
-        if lost == 0 && !self.stopped {
-            tracing::info!(
-                "the last run ended without a clean stop, {seconds} s ago; nothing was in memory"
-            );
+        if !self.stopped {
+            tracing::info!("the last run ended without a clean stop, {seconds} s ago");
         }
     }
 }
@@ -233,6 +258,12 @@ impl Checkpoint {
         Ok(this)
     }
 
+    /// What the last run has left.
+    #[must_use]
+    pub fn last_run(&self) -> Option<LastRun> {
+        self.previous.clone()
+    }
+
     fn read(&mut self) -> Result<(), CheckpointError> {
         let file = match OpenOptions::new().read(true).write(true).open(&self.path) {
             Ok(file) => self.locked(file)?,
@@ -247,7 +278,7 @@ impl Checkpoint {
             Ok(None) => return Ok(()),
             Ok(Some((sequence, record))) => {
                 self.newest = sequence;
-                serde_json::from_slice(record).ok()
+                LastRun::parse(record)
             }
             Err(slots::Damaged) => None,
         };
@@ -311,15 +342,17 @@ struct Writer {
 impl Writer {
     /// Writes a record if there is something new to say; a failure is a warning.
     fn look(&mut self, ledger: &Ledger, stopped: bool) {
-        if let Err(error) = self.update(Totals::new(&ledger.snapshot()), stopped)
+        if let Err(error) = self.update(&ledger.snapshot(), stopped)
             && let Some(suppressed) = self.warnings.allow(self.started.elapsed())
         {
             tracing::warn!(suppressed, "{error}");
         }
     }
 
-    fn update(&mut self, totals: Totals, stopped: bool) -> Result<(), CheckpointError> {
-        let news = stopped || self.written.as_ref() != Some(&totals);
+    fn update(&mut self, snapshot: &Snapshot, stopped: bool) -> Result<(), CheckpointError> {
+        let record = LastRun::new(snapshot, stopped);
+        let totals = &record.totals;
+        let news = stopped || self.written.as_ref() != Some(totals);
         let trace = self.slots.is_some() || self.checkpoint.file.is_some();
         if !news || (totals.is_zero() && !trace) {
             return Ok(());
@@ -333,7 +366,6 @@ impl Writer {
                 .map_err(|error| self.checkpoint.failed("size", error))?;
             self.slots.insert(slots)
         };
-        let record = Record::new(totals, stopped);
         let written = slots.write(&record.to_bytes()).and_then(|()| {
             // A clean stop must not look like a crash after a power failure a moment later.
             if stopped { slots.sync() } else { Ok(()) }
@@ -352,11 +384,8 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Reports what the last run has lost, counts it in `ledger`, and begins to write.
+    /// Begins to write. What [`LastRun::hand_over`] gave to `ledger` is in the first record already.
     pub fn start(checkpoint: Checkpoint, ledger: Arc<Ledger>) -> io::Result<Self> {
-        if let Some(record) = &checkpoint.previous {
-            record.report(&ledger);
-        }
         let mut writer = Writer {
             checkpoint,
             slots: None,
@@ -364,7 +393,7 @@ impl Checkpointer {
             warnings: RateLimited::new(),
             started: Instant::now(),
         };
-        // What has been reported is not to be reported again by the next run.
+        // What has been counted is not to be counted again by the next run.
         writer.look(&ledger, false);
         let (finish, asked) = mpsc::channel();
         let (done, finished) = mpsc::channel();

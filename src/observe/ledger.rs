@@ -26,12 +26,13 @@
 use std::array;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 
 use super::block::Block;
 use super::failures::Failures;
+pub use super::left::{Left, SpoolMark};
 pub use super::reason::{
     DropReason, Drops, LossReason, Losses, Note, Notes, Reason, RejectReason, Rejects, Tally,
 };
@@ -209,11 +210,15 @@ impl AssignCounts {
 counters! {
     /// What the delivering side counts for one destination:
     /// `taken + found = delivered + held + spooled + Σ lost`.
-    DeliverCounts [10 + LossReason::COUNT] {
+    DeliverCounts [11 + SpoolMark::LEN + LossReason::COUNT] {
         /// Events in batches taken from the destination's queue.
         taken: u64,
-        /// Events that an earlier run had left in the spool.
+        /// Events that an earlier run had left: in the spool, or lost without a count.
         found: u64,
+        /// 1 once what an earlier run had left is counted in here: when the spool is open.
+        settled: u64,
+        /// How far the spool is.
+        spool: SpoolMark,
         /// Events acknowledged by the destination.
         delivered: u64,
         /// Events held in memory only (a level, not a counter).
@@ -226,12 +231,35 @@ counters! {
         batches: u64,
         /// Sends tried again.
         retries: u64,
-        /// Receive time of the oldest event held, in ns since 1970; 0 when none is held.
+        /// Receive time of the oldest event held or on disk, in ns since 1970; 0 when there is none.
         oldest_ns: u64,
         /// Bytes sent, after compression.
         bytes: u64,
         /// Events that will not be delivered.
         lost: Losses,
+    }
+}
+
+impl SpoolMark {
+    /// Number of cells.
+    const LEN: usize = 4;
+}
+
+impl Cells for SpoolMark {
+    fn write(&self, cells: &mut [u64]) -> usize {
+        [self.folder, self.next, self.full, self.expired].write(cells)
+    }
+    fn read(&mut self, cells: &[u64]) -> usize {
+        let mut parts = [0; Self::LEN];
+        let read = parts.read(cells);
+        [self.folder, self.next, self.full, self.expired] = parts;
+        read
+    }
+    fn accumulate(&mut self, other: Self) {
+        self.folder += other.folder;
+        self.next += other.next;
+        self.full += other.full;
+        self.expired += other.expired;
     }
 }
 
@@ -309,8 +337,8 @@ pub struct DestinationLedger {
     pub assigned: Vec<AssignBlock>,
     /// The delivering side.
     pub delivered: DeliverBlock,
-    /// Events that were in memory when the run before this one ended.
-    pub crashed: AtomicU64,
+    /// What the run before this one had left. It is counted by who delivers.
+    pub left: OnceLock<Left>,
     /// Why it does not work at the moment.
     pub last_error: LastError,
     /// Attempts that failed, and refused events, since somebody took them.
@@ -323,7 +351,7 @@ impl DestinationLedger {
             name: name.to_owned(),
             assigned: (0..shards).map(|_| AssignBlock::default()).collect(),
             delivered: DeliverBlock::default(),
-            crashed: AtomicU64::new(0),
+            left: OnceLock::new(),
             last_error: LastError::default(),
             failures: Failures::default(),
         }
@@ -462,12 +490,14 @@ impl ListenerSnapshot {
 pub struct DestinationSnapshot {
     /// Its name.
     pub name: String,
-    /// Events encoded for it, and those that an earlier run had left in the spool.
+    /// Events encoded for it, and those that an earlier run had left.
     pub assigned: u64,
     /// Events on their way in memory: open batches, queue, requests.
     pub in_flight: u64,
     /// Events that will not be delivered.
     pub dropped: Losses,
+    /// What the run before had left, as long as it is not counted in here.
+    pub left: Option<Left>,
     /// Everything else.
     pub counts: DeliverCounts,
     /// Why it does not work at the moment.
@@ -484,14 +514,13 @@ impl DestinationSnapshot {
         let mut dropped = counts.lost;
         dropped.add(LossReason::Overflow, assign.overflow);
         dropped.add(LossReason::Shutdown, assign.shutdown);
-        let crashed = destination.crashed.load(Ordering::Relaxed);
-        dropped.add(LossReason::Crash, crashed);
         Self {
             name: destination.name.clone(),
-            assigned: assign.assigned + counts.found + crashed,
+            assigned: assign.assigned + counts.found,
             // What the shards hold open, what waits in the queue, and what is held for sending.
             in_flight: assign.open + (assign.sent - counts.taken) + counts.held,
             dropped,
+            left: destination.left.get().filter(|_| counts.settled == 0).copied(),
             counts,
             last_error: destination.last_error.get(),
         }

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod host;
 pub mod http;
 pub mod ledger;
+pub mod left;
 pub mod logging;
 pub mod metrics;
 mod page;

@@ -140,7 +140,7 @@ pub struct DestinationStats {
     pub sent_bytes: u64,
     /// Bytes on disk.
     pub spool_bytes: u64,
-    /// Age of the oldest event held for sending; 0 when none is.
+    /// Age of the oldest event that waits, in memory or on disk; 0 when none does.
     pub oldest_s: f64,
     /// Why it does not work at the moment; `null` when it does.
     pub last_error: Option<String>,

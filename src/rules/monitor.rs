@@ -176,6 +176,8 @@ impl Apps {
 #[derive(Debug, Default)]
 struct Texts {
     listed: Map<Box<[u8]>>,
+    /// The [`mark`]s of what is listed. Most texts have another, and need no look-up.
+    marks: u64,
     /// The filters that want what they do not list.
     all_but: Filters,
 }
@@ -190,14 +192,26 @@ impl Texts {
             Choice::Only(texts) => texts,
         };
         for text in texts {
+            self.marks |= mark(text.as_bytes());
             *self.listed.entry(text.as_bytes().into()).or_default() |= filter;
         }
     }
 
     fn wanted_by(&self, event: &Event<'_>, column: Column) -> Filters {
-        if self.listed.is_empty() {
+        if self.marks == 0 {
             return self.all_but;
         }
-        self.listed.get(event.raw(column)).unwrap_or(&0) ^ self.all_but
+        let text = event.raw(column);
+        if self.marks & mark(text) == 0 {
+            return self.all_but;
+        }
+        self.listed.get(text).unwrap_or(&0) ^ self.all_but
     }
+}
+
+/// One bit of 64 for a text, from what is at hand without a look at all of it.
+fn mark(text: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (text.first(), text.last()) else { return 1 };
+    let (length, first, last) = (text.len(), usize::from(*first), usize::from(*last));
+    1 << (length.wrapping_add(first.wrapping_mul(5)).wrapping_add(last.wrapping_mul(11)) % 64)
 }

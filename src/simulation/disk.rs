@@ -4,7 +4,6 @@
 //! whoever is waiting can be stopped when nothing, or everything, or a part of it has happened.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -60,8 +59,6 @@ struct State {
     records: Vec<Written>,
     /// Syncs that lied: when the file gets to the disk, and its number.
     owed: Vec<(Duration, usize)>,
-    /// Numbers of the files removed in this life.
-    removed: BTreeSet<usize>,
 }
 
 /// A record whose writing was reported as done.
@@ -92,7 +89,6 @@ impl SimulatedDisk {
             begun: Duration::ZERO,
             records: Vec::new(),
             owed: Vec::new(),
-            removed: BTreeSet::new(),
         };
         Self {
             clock: clock.clone(),
@@ -107,7 +103,6 @@ impl SimulatedDisk {
         let state = &mut *self.state.borrow_mut();
         state.weather = weather;
         state.begun = self.clock.now();
-        state.removed.clear();
         self.disk.set_capacity(weather.capacity.unwrap_or(usize::MAX / 2));
         self.disk.fail_in(None);
     }
@@ -160,13 +155,6 @@ impl SimulatedDisk {
             !power_off || late || written.durable.is_some_and(|at| at <= now)
         };
         state.records.iter().filter(is_kept).map(|written| written.lines.clone()).collect()
-    }
-
-    /// The lines of all records in files that were removed in this life.
-    pub fn removed(&self) -> Vec<Bytes> {
-        let state = self.state.borrow();
-        let is_removed = |written: &&Written| state.removed.contains(&written.file);
-        state.records.iter().filter(is_removed).map(|written| written.lines.clone()).collect()
     }
 
     /// Waits as long as the disk needs, and decides whether the next operation fails.
@@ -294,11 +282,7 @@ impl Storage for SimulatedDisk {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         self.before().await;
-        let number = self.disk.number(path);
         let removed = self.disk.remove(path).await;
-        if removed.is_ok() {
-            self.state.borrow_mut().removed.extend(number);
-        }
         self.after().await;
         removed
     }

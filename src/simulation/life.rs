@@ -211,7 +211,6 @@ fn start_places<'a>(
 ) -> Vec<Vec<Output>> {
     let mut outputs: Vec<Vec<Output>> = (0..shards).map(|_| Vec::new()).collect();
     for (place, ledger) in places.iter().zip(&ledger.destinations) {
-        ledger.crashed.store(place.left_in_memory(), Ordering::Relaxed);
         let (senders, receiver) = batch::queue(shards);
         for (index, (outputs, sender)) in outputs.iter_mut().zip(senders).enumerate() {
             let encoder = place.encoder();
@@ -236,9 +235,11 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     let random = &mut world.random;
     let names: Vec<String> = world.places.iter().map(|place| place.name.clone()).collect();
     let ledger = Arc::new(Ledger::new(1, world.shards, &names));
-    for (crashed, queued) in ledger.crashed.iter().zip(world.queued) {
-        crashed.store(queued, Ordering::Relaxed);
+    if let Some(last_run) = world.checkpoints.begin_life(clock.now()) {
+        last_run.hand_over(&ledger);
     }
+    let queued = ledger.crashed.each_ref().map(|crashed| crashed.load(Ordering::Relaxed));
+    world.left.check_queued(queued);
     let stop_at = clock.now() + Duration::from_millis(random.u64(1_000..40_000));
     // A timeout of nothing is a second signal.
     let over = stop_at + Duration::from_millis(random.u64(0..15_000));
@@ -275,12 +276,14 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     while !(crashes && (steps >= life.steps || clock.now() > stop_at)) && tasks.step(&clock, random)
     {
         steps += 1;
+        world.checkpoints.look(clock.now(), &snapshot, &world.places);
         for place in &world.places {
             place.truth.lock().unwrap().now = clock.now();
         }
         snapshot = ledger.snapshot();
         let received = source.borrow().counts;
-        check(&snapshot, &world.places, &received, &world.queued);
+        check(&snapshot, &world.places, &received, &queued);
+        world.left.check_settled(&snapshot);
         let late = over.filter(|_| !crashes).is_some_and(|over| clock.now() > over + LAST_COUNT);
         assert!(!late, "the time to shut down is over: {snapshot:?}");
     }
@@ -325,7 +328,7 @@ fn check(
     }
     for (counted, place) in snapshot.destinations.iter().zip(places) {
         let truth = place.truth.lock().unwrap();
-        let new = truth.assigned_now + counted.counts.found + place.left_in_memory();
+        let new = truth.assigned_now + counted.counts.found;
         assert_eq!(counted.assigned, new, "assigned: {snapshot:?}");
         assert_eq!(counted.counts.delivered, truth.acknowledged_now, "{snapshot:?}");
         let refused = counted.counts.lost.get(LossReason::Refused);

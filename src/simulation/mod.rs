@@ -6,6 +6,7 @@
 //! | [`clock`] | time, which passes when everybody waits; the order in which things go on |
 //! | [`broker`] | an MQTT broker that closes the connection in the middle of messages |
 //! | [`network`] | servers that refuse, hang, are slow or late, and close in the middle of an answer |
+//! | [`checkpoint`] | the totals that a run leaves in a file, and how old they are at the next start |
 //! | [`disk`] | disks that are slow, fail, fill up, tear, corrupt and lie about a sync |
 //! | [`truth`] | what really became of each event |
 //! | [`life`] | one run of the engine, from its start to a stop, a kill or a power failure |
@@ -21,12 +22,14 @@
 //! After every poll of every future the equations of the ledger hold, and it says exactly as many
 //! delivered and refused events as the servers told it of. At the end every event that was accepted
 //! was stored, or refused, or counted as lost; and a crash has lost only what was in memory, or, when
-//! the power failed, what had not been synced.
+//! the power failed, what had not been synced. What a crash has lost is counted by the next run, and
+//! right to within what happened after the last checkpoint.
 //!
 //! `RINGSIDE_SEEDS=10000 cargo test --lib simulation` tries more seeds; `RINGSIDE_SEED=7` that one
 //! alone.
 
 mod broker;
+mod checkpoint;
 pub mod clock;
 mod disk;
 mod life;

@@ -27,8 +27,6 @@ pub struct Truth {
     pub refused: BTreeSet<usize>,
     /// Those that were stored by a request whose sender does not know that.
     pub unclear: BTreeSet<usize>,
-    /// Whether a request was refused in a way that makes its sender divide it.
-    pub divided: bool,
     /// Every so many events is one that the server never takes; 0 for none.
     poison_every: usize,
     /// Time, as of the last step.
@@ -137,10 +135,6 @@ impl Truth {
         } else {
             self.failing_since = None;
         }
-        self.divided |= matches!(
-            outcome,
-            Outcome::RefusedLines { .. } | Outcome::RefusedUnnamed { .. } | Outcome::TooLarge
-        );
         let mut refused: BTreeSet<usize> = match outcome {
             Outcome::Delivered | Outcome::Partial { .. } => {
                 events.iter().copied().filter(|&event| self.is_poison(event)).collect()
@@ -178,11 +172,14 @@ impl Truth {
         (0..self.assigned()).filter(twice).collect()
     }
 
-    /// Whether the events of each shard were stored in the order in which it encoded them.
+    /// Whether the events of each shard were stored in the order in which it encoded them. One that was
+    /// refused may be sent again after a crash, and be taken then.
     pub fn in_order(&self) -> bool {
         let shards: BTreeSet<usize> = self.shards.iter().copied().collect();
         shards.into_iter().all(|shard| {
-            let of_shard = self.first_stored.iter().filter(|event| self.shards[**event] == shard);
+            let of_shard =
+                |event: &&usize| self.shards[**event] == shard && !self.refused.contains(*event);
+            let of_shard = self.first_stored.iter().filter(of_shard);
             of_shard.is_sorted()
         })
     }

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::broker::{Broker, Numbering};
+use super::checkpoint::{Checkpoints, Known, Left};
 use super::clock::SimulatedClock;
 use super::disk::{SimulatedDisk, Weather};
 use super::life::{self, Life};
 use super::truth::Truth;
 use crate::deliver::dispatch;
 use crate::deliver::influxdb::encode::{EncoderSettings, InfluxVersion};
-use crate::deliver::{Encode, Spooling, influxdb, ndjson, spool};
-use crate::event::{Kind, Listener};
+use crate::deliver::{Clock as _, Encode, Spooling, influxdb, ndjson, spool};
+use crate::event::Kind;
 use crate::observe::ledger::{LossReason, Snapshot};
 use crate::shard;
 use crate::synthetic::{Cluster, Mix};
@@ -53,12 +54,12 @@ pub struct Place {
     /// Counted as lost in all lives, refused ones not among them; in crashes, and otherwise.
     crashed: u64,
     dropped: u64,
-    /// Lost when the process was stopped between a loss and its count.
-    untold: u64,
-    /// Written to disk and lost when the power failed.
-    unsynced: u64,
-    /// What the ledger of the last life said: events in memory and events on disk.
-    last: (u64, u64),
+    /// Encoded in lives before this one.
+    pub assigned_before: u64,
+    /// Encoded after the checkpoint that was found after a crash, in all crashes: they may be lost
+    /// without a count. And those that had an outcome then: they may be counted and not lost.
+    came: u64,
+    went: u64,
     /// Whether its disk has faults, besides forgetting what is not synced.
     faulty: bool,
     /// Whether it has had none so far.
@@ -73,8 +74,9 @@ pub struct World {
     pub cluster: Cluster,
     pub shards: usize,
     pub shard: shard::Settings,
-    /// Queued datagrams that the last life took with it, per listener.
-    pub queued: [u64; Listener::COUNT],
+    pub checkpoints: Checkpoints,
+    /// What the last life had in memory, if it was killed.
+    pub left: Left,
     /// The receive time of the last datagram; none has the same.
     pub last_ns: u64,
     /// Polls in all lives.
@@ -119,8 +121,18 @@ impl World {
         };
         let shards = random.usize(1..=2);
         let cluster = Cluster::new(random.u64(..), Mix::CLUSTER, 2);
-        let queued = [0; Listener::COUNT];
-        Self { random, clock, places, cluster, shards, shard, queued, last_ns: 0, steps: 0 }
+        Self {
+            random,
+            clock,
+            places,
+            cluster,
+            shards,
+            shard,
+            checkpoints: Checkpoints::default(),
+            left: Left::default(),
+            last_ns: 0,
+            steps: 0,
+        }
     }
 
     /// Lives until the end, or until step `crash_at` of the first life, and from then on to the end.
@@ -132,7 +144,6 @@ impl World {
         if let Some((end, _)) = crash_at {
             ends = vec![end];
         }
-        let stops = ends.contains(&End::Stop);
         ends.push(End::Peace);
         for end in ends {
             let most = match (crash_at, end) {
@@ -148,7 +159,7 @@ impl World {
             summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
         }
         for place in &self.places {
-            place.judge(summary.crashes > 0, stops);
+            place.judge(summary.crashes > 0);
             let truth = place.truth.lock().unwrap();
             summary.events += truth.assigned() as u64;
             summary.refused += truth.refused.len() as u64;
@@ -162,7 +173,10 @@ impl World {
     fn begin_life(&mut self, end: End) {
         let random = &mut self.random;
         for place in &mut self.places {
-            place.truth.lock().unwrap().begin_life();
+            let mut truth = place.truth.lock().unwrap();
+            truth.begin_life();
+            place.assigned_before = truth.assigned() as u64;
+            drop(truth);
             let mut weather = Weather::default();
             if end != End::Peace && place.faulty {
                 weather = Weather {
@@ -182,15 +196,28 @@ impl World {
 
     /// Notes what the ledger says, and what may be gone without it saying so.
     fn end_life(&mut self, end: End, snapshot: &Snapshot) {
+        let (now, random) = (self.clock.now(), &mut self.random);
+        match end {
+            End::Stop | End::Peace => self.checkpoints.stop(now, snapshot, &self.places),
+            End::Kill => self.checkpoints.kill(now, random),
+            End::PowerOff => self.checkpoints.power_off(random),
+        }
+        let (known, then) = (Known::new(snapshot, &self.places), self.checkpoints.known());
+        self.left = Left::default();
+        if end == End::Kill {
+            self.left = Left::new(snapshot, &known, &then);
+        }
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let then = then.places.get(index).copied().unwrap_or_default();
+            place.came += known.places[index].0 - then.0;
+            place.went += known.places[index].1.saturating_sub(then.1);
+        }
         for (place, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
             let dropped = counted.dropped.sum() - counted.dropped.get(LossReason::Refused);
-            // What the life before this one had left in memory; how much that was is in `last`.
-            place.crashed += place.last.0;
-            place.dropped += dropped - place.last.0;
-            if end != End::Peace {
-                place.note_untold(counted.counts.lost.get(LossReason::SpoolFull));
-            }
-            place.last = (counted.in_flight, counted.counts.spooled);
+            // Lost by the life before this one, or damaged.
+            let crashed = counted.dropped.get(LossReason::Crash);
+            place.crashed += crashed;
+            place.dropped += dropped - crashed;
             match end {
                 End::Stop | End::Peace => assert_eq!(counted.in_flight, 0, "{snapshot:?}"),
                 End::Kill | End::PowerOff => {
@@ -202,9 +229,6 @@ impl World {
                     }
                 }
             }
-        }
-        for (queued, listener) in self.queued.iter_mut().zip(&snapshot.listeners) {
-            *queued = listener.queued;
         }
     }
 }
@@ -257,9 +281,9 @@ impl Place {
             excused: BTreeSet::new(),
             crashed: 0,
             dropped: 0,
-            untold: 0,
-            unsynced: 0,
-            last: (0, 0),
+            assigned_before: 0,
+            came: 0,
+            went: 0,
             faulty: random.bool(),
             fine: true,
         }
@@ -289,22 +313,6 @@ impl Place {
         self.mqtt.map(|poison_every| Broker::new(clock, &self.truth, poison_every, seed))
     }
 
-    /// In memory when the last life ended.
-    pub fn left_in_memory(&self) -> u64 {
-        self.last.0
-    }
-
-    /// What a dropped segment held is counted when the operation that drops it ends, which a crash,
-    /// or a disk that is not waited for at a stop, may prevent.
-    fn note_untold(&mut self, counted: u64) {
-        let truth = self.truth.lock().unwrap();
-        let missing = truth.missing();
-        let removed = self.disk.removed();
-        let removed = removed.iter().flat_map(|lines| truth.events_of(lines));
-        let removed = removed.filter(|event| missing.contains(event)).count() as u64;
-        self.untold += removed.saturating_sub(counted);
-    }
-
     /// A crash may cost what was in memory; when the power fails, what was not synced too.
     fn excuse(&mut self, power_off: bool) {
         let truth = self.truth.lock().unwrap();
@@ -312,12 +320,11 @@ impl Place {
             lines.iter().flat_map(|lines| truth.events_of(lines)).collect()
         };
         let kept = events(self.disk.kept(power_off));
-        self.excused.extend((0..truth.assigned()).filter(|event| !kept.contains(event)));
         self.assert_spooled(&truth, &events(self.disk.kept(false)));
-        if power_off {
-            let unsynced = events(self.disk.kept(false)).difference(&kept).count() as u64;
-            self.unsynced += unsynced;
-        }
+        let lost = (0..truth.assigned()).filter(|event| !kept.contains(event));
+        let lost: Vec<usize> = lost.collect();
+        drop(truth);
+        self.excused.extend(lost);
     }
 
     /// What a destination that does not work has not taken is on disk in time.
@@ -327,35 +334,35 @@ impl Place {
             && self.settings.held_bytes_max == dispatch::HELD_BYTES_MAX;
         if has_room && self.dropped + self.crashed == 0 {
             let late = truth.to_be_spooled(SPOOLED_WITHIN);
-            let late: Vec<_> = late.difference(on_disk).collect();
+            let late = late.difference(on_disk).filter(|event| !self.excused.contains(event));
+            let late: Vec<_> = late.collect();
             assert!(late.is_empty(), "in memory only: {late:?} at {:?}", truth.now);
         }
     }
 
     /// At the end of all lives.
-    fn judge(&self, crashes: bool, stops: bool) {
+    fn judge(&self, crashes: bool) {
         let truth = self.truth.lock().unwrap();
         let missing = truth.missing();
         let told = self.dropped + self.crashed;
         let about = || {
             format!(
-                "{} events, missing {missing:?}; counted {} and {} in crashes, untold {}, spooling \
-                 {:?}, {:?}",
+                "{} events, missing {missing:?}; counted {} and {} in crashes, to within {} and {}, \
+                 spooling {:?}, {:?}",
                 truth.assigned(),
                 self.dropped,
                 self.crashed,
-                self.untold,
+                self.came,
+                self.went,
                 self.spooling.as_ref().map(|it| &it.settings),
                 self.settings,
             )
         };
-        assert!(
-            missing.len() as u64 <= told + self.untold + self.unsynced,
-            "lost without a count: {}",
-            about()
-        );
+        assert!(missing.len() as u64 <= told + self.came, "lost without a count: {}", about());
         let inexcusable = missing.difference(&self.excused).count() as u64;
-        assert!(inexcusable <= self.dropped + self.untold, "not in memory: {}", about());
+        // What was found damaged was not in memory either.
+        let damaged = if self.fine { 0 } else { self.crashed };
+        assert!(inexcusable <= self.dropped + damaged, "not in memory: {}", about());
         // A disk that fails may keep what it should forget; then it is sent again, or counted again.
         if self.fine && !crashes && !self.disk.was_cut() {
             if truth.unclear.is_empty() {
@@ -364,15 +371,10 @@ impl Place {
             let twice = truth.needlessly_twice();
             assert!(twice.is_empty(), "stored twice: {twice:?}, {}", about());
         }
-        // What is left of a record that the destination took or refused in part is written anew when
-        // the engine stops, behind the records that follow it.
-        let cut = stops && truth.divided;
         let strict = self.spooling.as_ref().is_some_and(|it| it.strict);
-        if self.fine
-            && !crashes
-            && !cut
-            && (!self.unordered || (strict && self.settings.in_flight == 1))
-        {
+        // What was given up may come back after a crash, behind what is younger.
+        let comes_back = crashes && told > 0;
+        if self.fine && !comes_back && (!self.unordered || strict) {
             assert!(truth.in_order(), "stored {:?}, {}", truth.first_stored, about());
         }
     }

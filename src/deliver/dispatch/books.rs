@@ -4,14 +4,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Held;
-use crate::deliver::spool::{Lost, SpoolError};
+use crate::deliver::Storage;
+use crate::deliver::spool::{Found, Lost, Spool, SpoolError};
 use crate::observe::failures::Failure;
-use crate::observe::ledger::{DeliverCounts, DestinationLedger, LossReason};
+use crate::observe::ledger::{DeliverCounts, DestinationLedger, Left, LossReason, SpoolMark};
 use crate::observe::logging::{RateLimited, preview};
 
 /// A refused line is shown up to this many characters: enough for measurement, tags and the start of
 /// the fields.
 const SHOWN: usize = 300;
+
+/// Events that the run before has lost without counting them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Untold {
+    crash: u64,
+    full: u64,
+    expired: u64,
+}
+
+impl Untold {
+    /// What that run said last, and what is on disk.
+    fn new(left: Option<&Left>, found: &Found) -> Self {
+        let Some(left) = left else { return Self { crash: found.torn, ..Self::default() } };
+        let now = found.mark;
+        // Where nothing was known about a spool, there was none.
+        let then = left.spool.unwrap_or(SpoolMark { next: 0, ..now });
+        if then.folder != now.folder {
+            return Self { crash: left.in_memory, ..Self::default() };
+        }
+        // What was written since is not lost. What is not there any more is, unless it had been
+        // delivered: a power failure may have taken it. A torn record was in memory, or came later.
+        let written = now.next.saturating_sub(then.next);
+        let missing = then.next.saturating_sub(now.next).min(left.on_disk);
+        let crash = left.in_memory.saturating_sub(written).saturating_add(missing);
+        let full = now.full.saturating_sub(then.full);
+        let expired = now.expired.saturating_sub(then.expired);
+        Self { crash, full, expired }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Books {
@@ -41,11 +71,30 @@ impl Books {
         self.counts.held += u64::from(events);
     }
 
-    /// Events that lay on disk when this began; `torn` of them cannot be read.
-    pub fn found(&mut self, events: u64, torn: u64) {
-        self.counts.found += events + torn;
-        self.counts.spooled += events;
-        self.counts.lost.add(LossReason::Crash, torn);
+    /// What was there when this began. Events that the run before had lost, and had not counted when
+    /// it ended, are counted now.
+    pub fn found(&mut self, found: &Found) {
+        let untold = Untold::new(self.ledger.left.get(), found);
+        let Untold { crash, full, expired } = untold;
+        self.counts.found += found.events + crash + full + expired;
+        self.counts.spooled += found.events;
+        self.counts.lost.add(LossReason::Crash, crash);
+        self.counts.lost.add(LossReason::SpoolFull, full);
+        self.counts.lost.add(LossReason::Expired, expired);
+        self.counts.settled = 1;
+        if untold == Untold::default() {
+            return;
+        }
+        let at = self.ledger.left.get().map(|left| left.at.elapsed().unwrap_or_default());
+        tracing::warn!(
+            destination = self.ledger.name,
+            crash,
+            spool_full = full,
+            expired,
+            seconds_ago = at.map(|at| at.as_secs()),
+            "events were lost when the last run ended: those that were in memory, and those that were \
+             dropped from the spool in its last moment; they are counted now"
+        );
     }
 
     /// Events went from memory to disk.
@@ -55,15 +104,18 @@ impl Books {
     }
 
     /// Events will not be read back.
-    pub fn lost_on_disk(&mut self, lost: Lost) {
+    fn lost_on_disk(&mut self, lost: Lost) {
         self.counts.spooled -= lost.sum();
         self.counts.lost.add(LossReason::SpoolFull, lost.full);
         self.counts.lost.add(LossReason::Expired, lost.expired);
         self.counts.lost.add(LossReason::Crash, lost.damaged);
     }
 
-    pub fn spool_bytes(&mut self, bytes: u64) {
-        self.counts.spool_bytes = bytes;
+    /// What an operation has changed in the spool besides what it was asked for.
+    pub fn look_at<D: Storage>(&mut self, spool: &mut Spool<D>) {
+        self.lost_on_disk(spool.take_lost());
+        self.counts.spool_bytes = spool.bytes();
+        self.counts.spool = spool.mark();
     }
 
     /// `events` of a part have an outcome.
@@ -169,5 +221,38 @@ impl Books {
                 "the spool: {error}; what cannot be written is kept while memory lasts"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// What is counted of 10 events in memory, after 100 were ever written and 7 and 3 dropped.
+    fn untold(found: &Found) -> (u64, u64, u64) {
+        let spool = Some(SpoolMark { folder: 1, next: 100, full: 7, expired: 3 });
+        let left = Left { at: SystemTime::UNIX_EPOCH, in_memory: 10, on_disk: 50, spool };
+        let Untold { crash, full, expired } = Untold::new(Some(&left), found);
+        (crash, full, expired)
+    }
+
+    fn found(folder: u64, next: u64, full: u64, expired: u64) -> Found {
+        let mark = SpoolMark { folder, next, full, expired };
+        Found { events: 50, torn: 2, mark }
+    }
+
+    #[test]
+    fn what_the_last_run_did_not_count() {
+        assert_eq!(untold(&found(1, 100, 7, 3)), (10, 0, 0), "as it was");
+        assert_eq!(untold(&found(1, 104, 7, 3)), (6, 0, 0), "four reached the disk");
+        assert_eq!(untold(&found(1, 150, 7, 3)), (0, 0, 0), "and more that came since");
+        assert_eq!(untold(&found(1, 95, 7, 3)), (15, 0, 0), "five did not survive");
+        assert_eq!(untold(&found(1, 104, 27, 4)), (6, 20, 1), "dropped in the last moment");
+        assert_eq!(untold(&found(2, 999, 99, 99)), (10, 0, 0), "another folder");
+        assert_eq!(untold(&found(1, 0, 0, 0)), (60, 0, 0), "all that was on disk is gone");
+        assert_eq!(untold(&Found::default()), (10, 0, 0), "no spool");
+        let first = Untold::new(None, &found(1, 104, 27, 4));
+        assert_eq!(first, Untold { crash: 2, full: 0, expired: 0 }, "no checkpoint");
     }
 }

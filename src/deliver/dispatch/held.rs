@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::deliver::spool::Numbers;
+
 /// Where a part comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
@@ -32,6 +34,8 @@ pub(super) struct Held {
     pub tried: bool,
     /// The record of the spool that holds it.
     pub record: Option<u64>,
+    /// The numbers of its events in the spool; none for those that are in memory only.
+    pub numbers: Numbers,
 }
 
 impl Held {
@@ -40,8 +44,8 @@ impl Held {
         self.record.is_some()
     }
 
-    fn part(&self, bytes: Bytes, events: u32) -> Self {
-        Self { bytes, events, pooled: None, ..*self }
+    fn part(&self, bytes: Bytes, events: u32, numbers: Numbers) -> Self {
+        Self { bytes, events, numbers, pooled: None, ..*self }
     }
 
     /// All `parts` as one of `length` bytes.
@@ -59,6 +63,7 @@ impl Held {
             pooled: None,
             tried: false,
             record: None,
+            numbers: Numbers::default(),
         }
     }
 
@@ -86,15 +91,17 @@ impl Held {
         // The second test fails only for a batch with fewer lines than events; an empty body would
         // be acknowledged, and the events in it counted as delivered.
         (first > 0 && cut < self.bytes.len()).then(|| {
+            let [before, behind] = self.numbers.split_at(first.into());
             [
-                self.part(self.bytes.slice(..cut), first),
-                self.part(self.bytes.slice(cut..), self.events - first),
+                self.part(self.bytes.slice(..cut), first, before),
+                self.part(self.bytes.slice(cut..), self.events - first, behind),
             ]
         })
     }
 
-    /// The rest without `lines`, which are sorted, unique and in range. `None` when nothing is left.
-    pub fn without(&self, lines: &[u32]) -> Option<Self> {
+    /// The rest without `lines`, which are sorted, unique and in range, and the numbers of these.
+    /// `None` when nothing is left.
+    pub fn without(&self, lines: &[u32]) -> (Option<Self>, Numbers) {
         debug_assert!(lines.is_sorted_by(|a, b| a < b), "sorted and unique: {lines:?}");
         let mut rest = BytesMut::with_capacity(self.bytes.len());
         let mut refused = lines.iter().copied().peekable();
@@ -105,7 +112,8 @@ impl Held {
                 events += 1;
             }
         }
-        (events > 0).then(|| self.part(rest.freeze(), events))
+        let [out, numbers] = self.numbers.take_out(lines);
+        ((events > 0).then(|| self.part(rest.freeze(), events, numbers)), out)
     }
 }
 
@@ -121,7 +129,8 @@ mod tests {
             taken_at: Duration::ZERO,
             pooled: Some(0),
             tried: true,
-            record: None,
+            record: Some(10),
+            numbers: (10..10 + u64::from(events)).into(),
         }
     }
 
@@ -156,8 +165,13 @@ mod tests {
     #[test]
     fn lines_are_taken_out() {
         let batch = held("a\nbb\nccc\nd\n", 4);
-        assert_eq!(shown(&batch.without(&[0, 2]).unwrap()), ("bb\nd\n", 2));
-        assert!(batch.without(&[0, 1, 2, 3]).is_none());
+        let (rest, out) = batch.without(&[0, 2]);
+        let rest = rest.unwrap();
+        assert_eq!(shown(&rest), ("bb\nd\n", 2));
+        assert_eq!(out.ranges().flatten().collect::<Vec<_>>(), [10, 12]);
+        let [_, last] = rest.halves().unwrap();
+        assert_eq!(last.numbers.ranges().flatten().collect::<Vec<_>>(), [13]);
+        assert!(batch.without(&[0, 1, 2, 3]).0.is_none());
         assert_eq!(batch.line(0), b"a");
         assert_eq!(batch.line(3), b"d");
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::held::{Held, Key};
 use crate::deliver::Storage;
-use crate::deliver::spool::{self, Found, Record, Spool, SpoolError};
+use crate::deliver::spool::{self, Found, Numbers, Record, Spool, SpoolError};
 
 /// How a destination's batches are spooled.
 #[derive(Clone, Debug)]
@@ -41,6 +41,10 @@ impl<D> Spooling<D> {
 /// The longest wait between two attempts on a disk that does not work.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Records that are remembered as sent before: attempts in an outage of hours. More would only be
+/// missing in the count of retries.
+const TRIED_MAX: usize = 4096;
+
 /// The spool, unless an operation failed to open it, and what the operation came to.
 type Ended<D> = (Option<Spool<D>>, Report);
 
@@ -58,6 +62,7 @@ pub(super) enum Report {
 #[derive(Clone, Copy, Debug)]
 enum Note {
     Done(u64),
+    PartDone(u64, u64),
     Unread(u64),
 }
 
@@ -72,8 +77,12 @@ pub(super) struct Lane<D: Storage> {
     pub records: BTreeMap<u64, u32>,
     /// Those of which only a part is left.
     pub touched: BTreeSet<u64>,
-    /// Events on disk that are not in memory, as of the last operation.
+    /// Those that are not in memory, and were sent before they were written.
+    pub tried: BTreeSet<u64>,
+    /// Events on disk that are not in memory, as of the last operation, and the receive time of the
+    /// oldest of them.
     unread: u64,
+    pub oldest_ns: Option<u64>,
     opened: bool,
     backoff: Backoff,
     pub not_before: Duration,
@@ -94,7 +103,9 @@ where
             writing: Vec::new(),
             records: BTreeMap::new(),
             touched: BTreeSet::new(),
+            tried: BTreeSet::new(),
             unread: 0,
+            oldest_ns: None,
             opened: false,
             backoff: Backoff::new(BACKOFF_MAX, seed),
             not_before: Duration::ZERO,
@@ -137,14 +148,32 @@ where
         for note in self.notes.drain(..) {
             match note {
                 Note::Done(sequence) => spool.acknowledge(sequence),
+                Note::PartDone(first, end) => spool.acknowledge_part(first..end),
                 Note::Unread(sequence) => spool.unread(sequence),
             }
         }
         self.unread = spool.unread_events();
+        self.oldest_ns = spool.oldest_unread_ns();
         Some(spool)
     }
 
-    /// A part of a record has its outcome.
+    /// A record is written that was sent before.
+    pub fn note_tried(&mut self, record: u64) {
+        self.tried.insert(record);
+        if self.tried.len() > TRIED_MAX {
+            self.tried.pop_first();
+        }
+    }
+
+    /// Some events of a record have their outcome.
+    pub fn note_done(&mut self, record: u64, numbers: &Numbers) {
+        // All of a whole one are noted at once.
+        if self.touched.contains(&record) {
+            self.notes.extend(numbers.ranges().map(|range| Note::PartDone(range.start, range.end)));
+        }
+    }
+
+    /// A part of a record is no more.
     pub fn finish_part(&mut self, record: u64) {
         if let Some(parts) = self.records.get_mut(&record) {
             *parts -= 1;
@@ -156,10 +185,17 @@ where
         }
     }
 
-    /// A record is cut: one of its parts becomes `parts`, and is about to have its outcome.
+    /// A record is cut: one of its parts becomes `parts` more, and is about to be no more.
     pub fn cut(&mut self, record: u64, parts: u32) {
         if let Some(count) = self.records.get_mut(&record) {
             *count += parts;
+            self.touched.insert(record);
+        }
+    }
+
+    /// Not all of a record is in memory any more as it was read.
+    pub fn touch(&mut self, record: u64) {
+        if self.records.contains_key(&record) {
             self.touched.insert(record);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::held::{Held, Key, Source};
 use super::lane::{Lane, Report, joined};
 use super::{Dispatch, UnderWay};
-use crate::deliver::spool::Record;
+use crate::deliver::spool::{Record, SpoolError};
 use crate::deliver::{Clock, Storage};
 use crate::observe::ledger::LossReason;
 
@@ -180,9 +180,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     pub(super) fn settle_operation(&mut self, report: Report) {
         let now = self.clock.now();
         let failed = match report {
-            Report::Opened(opened) => {
-                opened.map(|found| self.books.found(found.events, found.torn)).err()
-            }
+            Report::Opened(opened) => opened.map(|found| self.books.found(&found)).err(),
             Report::Written(written) => {
                 let parts = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
                 let parts = parts.unwrap_or_default();
@@ -191,10 +189,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                         self.wrote(sequence, send, parts);
                         None
                     }
-                    Err(error) => {
-                        self.waiting.extend(parts);
-                        Some(error)
-                    }
+                    Err(error) => self.keep_unwritten(parts, error),
                 }
             }
             Report::Read(read) => match read {
@@ -210,8 +205,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         };
         if let Some(lane) = &mut self.lane {
             if let Some(spool) = &mut lane.spool {
-                self.books.lost_on_disk(spool.take_lost());
-                self.books.spool_bytes(spool.bytes());
+                self.books.look_at(spool);
             }
             match failed {
                 None => lane.succeeded(),
@@ -227,7 +221,12 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     fn wrote(&mut self, sequence: u64, send: bool, parts: Vec<(Key, Held)>) {
         if send {
             let Held { bytes, events, oldest_ns, .. } = joined(&parts);
-            self.hold(Record { sequence, events, oldest_ns, lines: bytes });
+            let numbers = (sequence..sequence + u64::from(events)).into();
+            self.hold(Record { sequence, numbers, events, oldest_ns, lines: bytes });
+        }
+        let tried = parts.iter().any(|(_, part)| part.tried);
+        if let Some(lane) = self.lane.as_mut().filter(|_| tried && !send) {
+            lane.note_tried(sequence);
         }
         for (_, part) in parts {
             self.books.spooled(part.events);
@@ -235,19 +234,46 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
+    /// Parts could not be written and wait again. What is too long is cut; a single event that will
+    /// never fit is lost. Returns the error unless that helps.
+    fn keep_unwritten(&mut self, parts: Vec<(Key, Held)>, error: SpoolError) -> Option<SpoolError> {
+        let SpoolError::TooLong { limit } = error else {
+            self.waiting.extend(parts);
+            return Some(error);
+        };
+        // A disk that is nearly full may have more room later.
+        let is_final = self.lane.as_ref().is_some_and(|lane| limit >= lane.plan.settings.max_bytes);
+        let mut stays = false;
+        for (key, part) in parts {
+            if let Some(halves) = part.halves() {
+                self.replace(key, part, halves);
+            } else if is_final {
+                self.books.spool_trouble(self.clock.now(), &error);
+                self.books.lost(LossReason::SpoolFull, &part);
+                self.finish(part);
+            } else {
+                self.waiting.insert(key, part);
+                stays = true;
+            }
+        }
+        stays.then_some(error)
+    }
+
     /// Takes a record into memory.
     fn hold(&mut self, record: Record) {
-        let Record { sequence, events, oldest_ns, lines } = record;
+        let Record { sequence, numbers, events, oldest_ns, lines } = record;
         let taken_at = self.clock.now();
         self.held_bytes += lines.len();
+        let tried = self.lane.as_mut().is_some_and(|lane| lane.tried.remove(&sequence));
         let held = Held {
             bytes: lines,
             events,
             oldest_ns,
             taken_at,
             pooled: None,
-            tried: false,
+            tried,
             record: Some(sequence),
+            numbers,
         };
         self.waiting.insert((Source::Spool, sequence, 0), held);
         if let Some(lane) = &mut self.lane {
@@ -276,7 +302,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
         let Some((_, oldest)) = self.waiting.pop_first() else { return false };
         self.books.expired(&oldest);
-        self.release(oldest);
+        self.finish(oldest);
         true
     }
 
@@ -313,9 +339,8 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             }
         }
         // A write that is not waited for any more may have pushed out others.
-        if let Some(spool) = self.lane.as_mut().and_then(|lane| lane.spool.as_mut()) {
-            self.books.lost_on_disk(spool.take_lost());
-            self.books.spool_bytes(spool.bytes());
+        if let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) {
+            self.books.look_at(spool);
         }
         let unwritten = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
         let waiting = std::mem::take(&mut self.waiting);
@@ -332,38 +357,26 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
             let report = lane.ended().await;
             self.settle_operation(report);
         }
-        let clock = self.clock;
-        let keys: Vec<Key> = self.waiting.keys().copied().collect();
-        let (mut keys, mut failures) = (keys.into_iter().peekable(), 0);
-        while let Some(&key) = keys.peek() {
-            let Some(lane) = &mut self.lane else { return };
-            let held = self.waiting.get(&key);
-            // What is left of a record that was cut becomes one of its own.
-            let whole = |held: &&Held| held.record.is_some_and(|record| lane.is_whole(record));
-            let Some(held) = held.filter(|held| !whole(held)) else {
-                keys.next();
-                continue;
-            };
-            let Some(spool) = lane.at_rest() else { return };
+        let (clock, mut failures) = (self.clock, 0);
+        // What is left of a record stays where it is.
+        while let Some((&key, held)) = self.waiting.first_key_value()
+            && key.0 == Source::Queue
+            && failures < LAST_ATTEMPTS
+        {
+            let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
             let (bytes, events) = (held.bytes.clone(), held.events);
-            match spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await {
+            let written = spool.push(&bytes, events, held.oldest_ns, clock.wall_ns()).await;
+            self.books.look_at(spool);
+            let Some(held) = self.waiting.remove(&key) else { return };
+            match written {
                 Ok(_) => {
-                    let lost = spool.take_lost();
-                    let bytes = spool.bytes();
-                    self.books.lost_on_disk(lost);
-                    self.books.spool_bytes(bytes);
-                    if let Some(held) = self.waiting.remove(&key) {
-                        if !held.on_disk() {
-                            self.books.spooled(held.events);
-                        }
-                        self.release(held);
-                    }
+                    self.books.spooled(events);
+                    self.release(held);
                 }
                 Err(error) => {
-                    self.books.spool_trouble(clock.now(), &error);
-                    failures += 1;
-                    if failures == LAST_ATTEMPTS {
-                        break;
+                    if let Some(error) = self.keep_unwritten(vec![(key, held)], error) {
+                        self.books.spool_trouble(clock.now(), &error);
+                        failures += 1;
                     }
                 }
             }
@@ -371,7 +384,10 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
         for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
-                Ok(bytes) => return self.books.spool_bytes(bytes),
+                Ok(_) => {
+                    self.books.look_at(spool);
+                    break;
+                }
                 Err(error) => self.books.spool_trouble(clock.now(), &error),
             }
         }

@@ -118,7 +118,7 @@ impl World {
         let counts = ledger.delivered.read();
         assert!(counts.balanced());
         assert_eq!(counts.held, 0, "every event has an outcome, or is on disk");
-        assert_eq!(counts.oldest_ns, 0);
+        assert_eq!(counts.oldest_ns == 0, counts.spooled == 0, "{counts:?}");
         assert_eq!(counts.taken, feed.sizes.iter().map(|&events| u64::from(events)).sum::<u64>());
         let (seen, stored) = (seen.borrow().clone(), stored.borrow().clone());
         let latencies = latencies.into_inner();

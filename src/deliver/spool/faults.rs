@@ -247,11 +247,6 @@ impl FaultyDisk {
         debug_assert!(torn.is_err(), "it is not complete");
     }
 
-    /// The number of the file of this name.
-    pub fn number(&self, path: &Path) -> Option<usize> {
-        self.0.borrow().find(path).ok()
-    }
-
     /// The paths of all files.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.0.borrow().names.keys().cloned().collect()

@@ -6,9 +6,11 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::ranges::Ranges;
+use super::read::{READ_MAX, rest};
 use super::record::{self, Body};
 use super::segment::{self, PREFIX, Walk};
-use super::store::{ABOUT, READ_MAX};
+use super::store::ABOUT;
 use super::{Record, SpoolError, cursor};
 
 /// A destination's folder.
@@ -98,7 +100,7 @@ fn look_at(path: PathBuf) -> Result<Folder, SpoolError> {
         folder.segments += 1;
         // Nobody minds what a running process has removed since.
         folder.bytes += fs::metadata(&segment.path).map_or(0, |about| about.len());
-        let waiting = events.end - events.start - common(&delivered, &events);
+        let waiting = events.end - events.start - delivered.count(&events);
         folder.events = folder.events.saturating_add(waiting);
     }
     Ok(folder)
@@ -106,22 +108,22 @@ fn look_at(path: PathBuf) -> Result<Folder, SpoolError> {
 
 /// Reads everything in a folder and checks it.
 pub fn verify(folder: &Path) -> Result<Content, SpoolError> {
-    walk(folder, |_, _| Ok(()))
+    walk(folder, |_| Ok(()))
 }
 
-/// Gives every whole record of a folder to `each`, in order. Records that a clean stop has noted as
+/// Gives every whole record of a folder to `each`, in order. Events that a clean stop has noted as
 /// delivered are left out; after a crash, others that were delivered may be there.
 pub fn export<E: From<SpoolError>>(
     folder: &Path,
     mut each: impl FnMut(Record) -> Result<(), E>,
 ) -> Result<Content, E> {
-    walk(folder, |record, delivered| if delivered { Ok(()) } else { each(record) })
+    walk(folder, |record| if record.events == 0 { Ok(()) } else { each(record) })
 }
 
-/// Gives every whole record to `each`, and whether it is known to be delivered.
+/// Gives what is left of every whole record to `each`.
 fn walk<E: From<SpoolError>>(
     folder: &Path,
-    mut each: impl FnMut(Record, bool) -> Result<(), E>,
+    mut each: impl FnMut(Record) -> Result<(), E>,
 ) -> Result<Content, E> {
     let mut content = Content::default();
     let delivered = delivered(folder);
@@ -139,12 +141,11 @@ fn walk<E: From<SpoolError>>(
                 content.damage(u64::from(header.events));
                 continue;
             };
-            let (sequence, events) = (header.sequence, header.events);
-            let known = common(&delivered, &(sequence..header.end()));
+            let record = rest(&delivered, &header, oldest_ns, lines);
             content.records += 1;
-            content.events += u64::from(events);
-            content.delivered += known;
-            each(Record { sequence, events, oldest_ns, lines }, known == u64::from(events))?;
+            content.events += u64::from(header.events);
+            content.delivered += u64::from(header.events - record.events);
+            each(record)?;
         }
         match segment.end {
             Some(end) => content.damage(end - expected),
@@ -165,18 +166,13 @@ fn destination(folder: &Path) -> String {
 }
 
 /// Events that the last clean stop has noted as delivered; none while a process runs.
-fn delivered(folder: &Path) -> Vec<Range<u64>> {
+fn delivered(folder: &Path) -> Ranges {
     let bytes = fs::read(folder.join(cursor::NAME)).unwrap_or_default();
-    cursor::parse(&bytes).unwrap_or_default()
-}
-
-/// How many of `events` are in `ranges`, which a right file has without overlaps.
-fn common(ranges: &[Range<u64>], events: &Range<u64>) -> u64 {
-    let common = |range: &Range<u64>| {
-        range.end.min(events.end).saturating_sub(range.start.max(events.start))
-    };
-    let sum = ranges.iter().map(common).fold(0, u64::saturating_add);
-    sum.min(events.end - events.start)
+    let mut delivered = Ranges::default();
+    for range in cursor::parse(&bytes).unwrap_or_default() {
+        delivered.insert(range);
+    }
+    delivered
 }
 
 struct Segment {

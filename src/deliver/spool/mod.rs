@@ -7,6 +7,7 @@
 //!
 //! * segments ([`segment`]) of records ([`record`]), 8 MiB each or an eighth of a smaller limit,
 //! * `cursor` after a clean stop: what is done in segments that are not done as a whole,
+//! * an empty file whose name says what became of the segments before (`gone.rs`),
 //! * `about`: the destination's name, for people,
 //! * `lock`: held by the process that uses the folder.
 //!
@@ -24,11 +25,14 @@
 mod cursor;
 #[cfg(test)]
 pub(crate) mod faults;
+mod gone;
 pub mod inspect;
 #[cfg(test)]
 mod model;
+mod numbers;
 mod open;
 mod ranges;
+mod read;
 pub mod record;
 pub mod segment;
 mod store;
@@ -43,6 +47,7 @@ use bytes::Bytes;
 use shake::Shake256;
 use shake::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 
+pub use numbers::Numbers;
 pub use open::Found;
 pub use store::Spool;
 
@@ -80,25 +85,19 @@ pub fn folder(dir: &Path, name: &str, identity: &str) -> PathBuf {
     dir.join(format!("{kind}-{:016x}", u64::from_be_bytes(hash)))
 }
 
-/// A batch read back.
+/// A batch read back, without the events that have an outcome already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The number of its first event.
+    /// The number of its first event when it was written.
     pub sequence: u64,
-    /// How many events it holds.
+    /// Which events it holds.
+    pub numbers: Numbers,
+    /// How many these are.
     pub events: u32,
     /// Receive time of the oldest event, in ns since 1970.
     pub oldest_ns: u64,
     /// The events, one a line.
     pub lines: Bytes,
-}
-
-impl Record {
-    /// The number behind its last event.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.sequence + u64::from(self.events)
-    }
 }
 
 /// Events that were in a spool and will not be read back.
@@ -144,7 +143,7 @@ pub enum SpoolError {
         /// Its version.
         version: u32,
     },
-    /// Everything on disk is being sent, or a batch is larger than the limit.
+    /// Everything on disk is being sent.
     #[error(
         "the spool's limit of {limit} bytes leaves no room; raise ringside.spool.maxBytes or free \
          disk space (a tenth of what is free is used at most)"
@@ -153,9 +152,15 @@ pub enum SpoolError {
         /// The limit.
         limit: u64,
     },
-    /// A batch is longer than a record may be.
-    #[error("a batch is too long for the spool")]
-    TooLong,
+    /// A batch is longer than a record may be, or than all that fits.
+    #[error(
+        "a batch does not fit the spool's limit of {limit} bytes; raise ringside.spool.maxBytes or \
+         free disk space (a tenth of what is free is used at most)"
+    )]
+    TooLong {
+        /// The limit.
+        limit: u64,
+    },
     /// The system refuses.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::faults::{FaultyDisk, at_once};
 use super::tests::{lines, open};
-use super::{Record, Spool};
+use super::{Record, Spool, segment};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -21,6 +21,8 @@ enum Step {
     Tend,
     Stop,
     Crash,
+    /// The process is killed.
+    Kill,
     /// The operation after so many fails.
     Fail(u32),
     Lie(bool),
@@ -39,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Tend),
         1 => Just(Step::Stop),
         1 => Just(Step::Crash),
+        1 => Just(Step::Kill),
         1 => (0_u32..8).prop_map(Step::Fail),
         1 => any::<bool>().prop_map(Step::Lie),
         1 => (0_usize..1 << 20).prop_map(Step::Flip),
@@ -58,6 +61,14 @@ struct Known {
     acknowledged: bool,
 }
 
+/// How a life ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    Kill,
+    PowerOff,
+}
+
 struct Model {
     disk: FaultyDisk,
     spool: Spool<FaultyDisk>,
@@ -73,6 +84,8 @@ struct Model {
     ever_lost: u64,
     lying: bool,
     crashes: u32,
+    /// Whether a bit was flipped, or a sync lied: complete segments may be damaged then.
+    damaged: bool,
 }
 
 /// The number in a batch's first line.
@@ -96,6 +109,7 @@ impl Model {
             ever_lost: 0,
             lying: false,
             crashes: 0,
+            damaged: false,
         }
     }
 
@@ -135,11 +149,13 @@ impl Model {
                     of_this_life.for_each(|known| known.synced = true);
                 }
             }
-            Step::Stop => self.restart(false),
-            Step::Crash => self.restart(true),
+            Step::Stop => self.restart(End::Stop),
+            Step::Crash => self.restart(End::PowerOff),
+            Step::Kill => self.restart(End::Kill),
             Step::Fail(after) => self.disk.fail_in(Some(after)),
             Step::Lie(lying) => {
                 self.lying = lying;
+                self.damaged |= lying;
                 self.disk.set_lying(lying);
             }
             Step::Flip(bit) => self.flip(bit),
@@ -147,7 +163,10 @@ impl Model {
                 self.disk.set_capacity(usize::try_from(self.max_bytes).unwrap() * 10 + bytes);
             }
         }
-        let lost = self.spool.take_lost().sum();
+        let lost = self.spool.take_lost();
+        // A segment is complete only when all of it is on the disk, whoever wrote it.
+        assert!(lost.damaged == 0 || self.damaged, "damaged without damage");
+        let lost = lost.sum();
         self.lost += lost;
         self.ever_lost += lost;
         assert_eq!(self.taken, self.acknowledged + self.lost + self.spool.events());
@@ -163,20 +182,28 @@ impl Model {
     }
 
     fn flip(&mut self, bit: usize) {
-        let complete = |path: &std::path::PathBuf| path.to_str().unwrap().contains("-00000");
+        let complete = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            matches!(segment::parse_name(name), Some((_, Some(_))))
+        };
         if let Some(path) = self.disk.paths().into_iter().find(complete) {
             self.disk.flip(&path, bit % (self.disk.length(&path) * 8));
+            self.damaged = true;
         }
     }
 
-    fn restart(&mut self, crash: bool) {
+    fn restart(&mut self, end: End) {
+        let crash = end != End::Stop;
         self.disk.fail_in(None);
         let before = self.spool.events();
         let other = FaultyDisk::new(0);
         let mut spool = std::mem::replace(&mut self.spool, open(&other, self.max_bytes).0);
         if crash {
             drop(spool);
-            self.disk.crash();
+            match end {
+                End::Kill => self.disk.kill(),
+                _ => self.disk.crash(),
+            }
             self.crashes += 1;
         } else {
             at_once(spool.close()).unwrap();
@@ -206,7 +233,9 @@ impl Model {
             self.out.push(record);
         }
         assert!(read.is_sorted_by(|a, b| a < b), "in order: {read:?}");
-        self.ever_lost += self.spool.take_lost().sum();
+        let lost = self.spool.take_lost();
+        assert!(lost.damaged == 0 || self.damaged, "damaged without damage");
+        self.ever_lost += lost.sum();
         let waiting = |known: &Known| !known.acknowledged && (known.synced || self.crashes == 0);
         let missing =
             self.batches.iter().filter(|(id, known)| waiting(known) && !read.contains(id));

@@ -2,10 +2,13 @@
 
 use std::io;
 
+use super::read::READ_MAX;
+use super::record::{self, HEADER, Header};
 use super::segment::{self, PREFIX, Walk};
-use super::store::{READ_MAX, Segment, Spool};
+use super::store::{Segment, Spool};
 use super::{Settings, SpoolError, cursor};
 use crate::deliver::{Listed, Storage};
+use crate::observe::ledger::SpoolMark;
 
 /// What lay in the folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Found {
     /// Events, not among these, that were in a record which was not completely written when the last
     /// process or the machine crashed, as far as its header says so.
     pub torn: u64,
+    /// How far the spool is.
+    pub mark: SpoolMark,
 }
 
 impl<D: Storage> Spool<D> {
@@ -31,12 +36,17 @@ impl<D: Storage> Spool<D> {
             listed.map_err(|error| SpoolError::io("list", &folder, error))
         };
         match spool.disk.list(&folder).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((spool, found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                found.mark = spool.mark();
+                return Ok((spool, found));
+            }
             listed => list(listed)?,
         };
         spool.take_lock().await?;
         // Again, now that nobody else changes it.
-        let mut segments: Vec<_> = list(spool.disk.list(&folder).await)?
+        let files = list(spool.disk.list(&folder).await)?;
+        spool.find_gone(&files).await?;
+        let mut segments: Vec<_> = files
             .into_iter()
             .filter_map(|file| segment::parse_name(&file.name).map(|name| (name, file)))
             .collect();
@@ -63,16 +73,52 @@ impl<D: Storage> Spool<D> {
             let new = spool.done.insert(range.start.min(spool.next)..range.end.min(spool.next));
             spool.events -= new;
         }
+        // There may be no segment any more, though there were some.
+        spool.skip_to(spool.mark.next);
+        spool.look_at_times().await;
         found.events = spool.events;
+        found.mark = spool.mark();
         Ok((spool, found))
     }
 
     fn add(&mut self, first: u64, end: u64, bytes: u64, newest_ns: u64) {
-        self.done.insert(self.next..first);
+        self.skip_to(first);
         self.next = end;
         self.events += end - first;
         self.bytes += bytes;
         self.segments.insert(first, Segment { end, bytes, newest_ns, sealed: true });
+    }
+
+    /// Events before this are in no segment, if they are not in one of those before.
+    fn skip_to(&mut self, first: u64) {
+        self.done.insert(self.next..first.max(self.next));
+        self.next = self.next.max(first);
+    }
+
+    /// Notes how old each segment is: the first as its first record says, and no other has an event
+    /// that is much older than the end of the segment before.
+    async fn look_at_times(&mut self) {
+        let mut before = None;
+        for (&first, segment) in &self.segments {
+            self.times.insert(first, before.unwrap_or(segment.newest_ns));
+            before = Some(segment.newest_ns);
+        }
+        if let Some((&first, _)) = self.segments.first_key_value()
+            && let Some(time) = self.first_time(first).await
+        {
+            self.times.insert(first, time);
+        }
+    }
+
+    /// Receive time of the oldest event of a segment's first record, unless that is damaged.
+    async fn first_time(&self, first: u64) -> Option<u64> {
+        let path = self.segment_path(first);
+        let head = self.disk.read(&path, PREFIX as u64, HEADER).await.ok()?;
+        let header = Header::read(&head)?;
+        let record = self.disk.read(&path, PREFIX as u64, header.whole()).await.ok()?;
+        let whole = header.matches(&record);
+        let body = whole.then(|| record::decode(&record[HEADER..], header.events)).flatten()?;
+        Some(body.oldest_ns)
     }
 
     async fn check_version(&self, name: &str) -> Result<(), SpoolError> {
@@ -107,6 +153,7 @@ impl<D: Storage> Spool<D> {
         if end == first {
             let removed = self.disk.remove(&path).await;
             removed.map_err(|error| SpoolError::io("remove", &path, error))?;
+            self.skip_to(first);
         } else {
             let truncated = self.disk.truncate(&path, length).await;
             truncated.map_err(|error| SpoolError::io("cut", &path, error))?;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::Numbers;
+
 /// A set of numbers, kept as ranges that do not touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges(BTreeMap<u64, u64>);
@@ -40,6 +42,17 @@ impl Ranges {
             .filter(|part| !part.is_empty())
     }
 
+    /// The numbers of `range` that are not in the set.
+    pub fn missing(&self, range: Range<u64>) -> Numbers {
+        let (mut missing, mut at) = (Numbers::default(), range.start);
+        for part in self.within(range.clone()) {
+            missing.push(at..part.start);
+            at = part.end;
+        }
+        missing.push(at..range.end);
+        missing
+    }
+
     /// The first number from `from` on that is not in the set.
     pub fn gap(&self, from: u64) -> u64 {
         match self.0.range(..=from).next_back() {
@@ -71,6 +84,9 @@ mod tests {
             let within: Vec<u64> = ranges.within(asked.clone()).flatten().collect();
             prop_assert_eq!(&within, &set.range(asked.clone()).copied().collect::<Vec<_>>());
             prop_assert_eq!(ranges.count(&asked), within.len() as u64);
+            let missing: Vec<u64> = ranges.missing(asked.clone()).ranges().flatten().collect();
+            let expected: Vec<u64> = asked.clone().filter(|n| !set.contains(n)).collect();
+            prop_assert_eq!(missing, expected);
             prop_assert_eq!(ranges.gap(from), (from..200).find(|n| !set.contains(n)).unwrap());
             let parts: Vec<_> = ranges.0.iter().collect();
             prop_assert!(parts.windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", parts);

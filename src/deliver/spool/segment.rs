@@ -31,10 +31,6 @@ pub fn name(first: u64, end: Option<u64>) -> String {
 /// Where the segment of this name begins and, if it is complete, ends. `None` for other files.
 #[must_use]
 pub fn parse_name(name: &str) -> Option<(u64, Option<u64>)> {
-    let number = |text: &str| {
-        let hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        hex.then(|| u64::from_str_radix(text, 16).ok()).flatten()
-    };
     let stem = name.strip_suffix(SUFFIX)?;
     match stem.split_once('-') {
         None => Some((number(stem)?, None)),
@@ -43,6 +39,12 @@ pub fn parse_name(name: &str) -> Option<(u64, Option<u64>)> {
             (first < end).then_some((first, Some(end)))
         }
     }
+}
+
+/// A number as it stands in a name.
+pub(super) fn number(text: &str) -> Option<u64> {
+    let hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    hex.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
 /// The first bytes of a segment.

@@ -15,25 +15,28 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::gone::Cause;
 use super::ranges::Ranges;
-use super::record::{self, Body, HEADER};
-use super::segment::{self, PREFIX, Walk};
-use super::{Lost, Record, Settings, SpoolError, cursor};
+use super::read::Window;
+use super::record;
+use super::segment::{self, PREFIX};
+use super::{Lost, Settings, SpoolError, cursor};
 use crate::deliver::Storage;
+use crate::observe::ledger::SpoolMark;
 
 /// A segment is complete at this size. Also what is read at once, and what is dropped at once from a
 /// full spool.
-const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Of a small spool a segment is this part, so that a full one loses little at a time.
 const SEGMENT_SHARE: u64 = 8;
 
-/// Most bytes of a segment that are read: a complete one, and the record that made it so. What lies
-/// behind is nothing that this program wrote.
-pub(super) const READ_MAX: usize = SEGMENT_BYTES as usize + 2 * record::PAYLOAD_MAX;
-
 /// Of the free disk all segments of a destination take this part at most.
 const FREE_SHARE: u64 = 10;
+
+/// Receive times are remembered at this distance, in ns: the age of a backlog is right to 10 s, and a
+/// week of it takes two megabytes.
+const TIME_STEP_NS: u64 = 10_000_000_000;
 
 /// The name of a file that keeps other processes out.
 pub(super) const LOCK: &str = "lock";
@@ -67,18 +70,6 @@ struct Active<F> {
     busy: bool,
 }
 
-/// The part of a segment that is being read.
-#[derive(Debug)]
-struct Window {
-    segment: u64,
-    /// Where in the file `bytes` begin.
-    base: u64,
-    bytes: Bytes,
-    /// Where in `bytes` the next record begins, and its sequence.
-    at: usize,
-    sequence: u64,
-}
-
 /// Batches of one destination on disk.
 #[derive(Debug)]
 pub struct Spool<D: Storage> {
@@ -94,11 +85,15 @@ pub struct Spool<D: Storage> {
     pub(super) next: u64,
     /// Events that have an outcome, and all that are in no segment.
     pub(super) done: Ranges,
-    /// Records handed out, by sequence, and how many events they hold.
-    out: BTreeMap<u64, u32>,
-    read_at: u64,
-    window: Option<Window>,
-    lost: Lost,
+    /// Records handed out, by sequence, and where they end.
+    pub(super) out: BTreeMap<u64, u64>,
+    pub(super) read_at: u64,
+    pub(super) window: Option<Window>,
+    pub(super) lost: Lost,
+    /// Receive times: of the oldest event in the record with this sequence, for some records.
+    pub(super) times: BTreeMap<u64, u64>,
+    /// What the newest name of a dropped segment says; `next` in it is not kept up to date.
+    pub(super) mark: SpoolMark,
     /// Events in segments that have no outcome.
     pub(super) events: u64,
     pub(super) bytes: u64,
@@ -120,6 +115,8 @@ impl<D: Storage> Spool<D> {
             read_at: 0,
             window: None,
             lost: Lost::default(),
+            times: BTreeMap::new(),
+            mark: SpoolMark::default(),
             events: 0,
             bytes: 0,
         }
@@ -147,12 +144,30 @@ impl<D: Storage> Spool<D> {
     /// Events on disk that are not handed out.
     #[must_use]
     pub fn unread_events(&self) -> u64 {
-        self.events - self.out.values().map(|&events| u64::from(events)).sum::<u64>()
+        let left = |(&first, &end): (&u64, &u64)| (end - first) - self.done.count(&(first..end));
+        self.events - self.out.iter().map(left).sum::<u64>()
+    }
+
+    /// Receive time of the oldest event on disk that is not handed out, in ns since 1970. It may be
+    /// some seconds too early, and for what an earlier run has written as early as its segment.
+    #[must_use]
+    pub fn oldest_unread_ns(&self) -> Option<u64> {
+        let first = self.first_unread();
+        let (_, &time) = self.times.range(..=first).next_back()?;
+        (self.unread_events() > 0).then_some(time)
     }
 
     /// What was lost since this was asked last.
     pub fn take_lost(&mut self) -> Lost {
         std::mem::take(&mut self.lost)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn mark(&self) -> SpoolMark {
+        let name = self.settings.folder.file_name().unwrap_or_default();
+        let folder = crc32c::crc32c(name.as_encoded_bytes()).into();
+        SpoolMark { folder, next: self.next, ..self.mark }
     }
 
     /// Writes a batch and returns its sequence. The oldest segments make room for it. After an error
@@ -165,9 +180,11 @@ impl<D: Storage> Spool<D> {
         now_ns: u64,
     ) -> Result<u64, SpoolError> {
         let sequence = self.next;
-        let end = sequence.checked_add(events.into()).ok_or(SpoolError::TooLong)?;
-        let record =
-            record::encode(sequence, events, oldest_ns, lines).map_err(|_| SpoolError::TooLong)?;
+        let too_long = SpoolError::TooLong { limit: record::BODY_MAX as u64 };
+        let Some(end) = sequence.checked_add(events.into()) else { return Err(too_long) };
+        let Ok(record) = record::encode(sequence, events, oldest_ns, lines) else {
+            return Err(too_long);
+        };
         self.move_in().await?;
         let full = (self.budget / SEGMENT_SHARE).min(SEGMENT_BYTES.into());
         if self.active_segment().is_some_and(|segment| segment.bytes >= full) {
@@ -175,6 +192,10 @@ impl<D: Storage> Spool<D> {
         }
         self.make_room(record.len() as u64 + PREFIX as u64).await?;
         self.append(record, end, now_ns).await?;
+        let last = self.times.last_key_value();
+        if last.is_none_or(|(_, &time)| oldest_ns >= time.saturating_add(TIME_STEP_NS)) {
+            self.times.insert(sequence, oldest_ns);
+        }
         self.next = end;
         self.events += u64::from(events);
         Ok(sequence)
@@ -182,37 +203,22 @@ impl<D: Storage> Spool<D> {
 
     /// Takes a record that was just pushed as handed out: the caller has it in memory too.
     pub fn claim(&mut self, sequence: u64, events: u32) {
-        self.out.insert(sequence, events);
-    }
-
-    /// The oldest record that is not handed out; `None` when there is none. What is damaged or older
-    /// than the limit is passed over and counted as lost.
-    pub async fn next(&mut self, now_ns: u64) -> Result<Option<Record>, SpoolError> {
-        loop {
-            self.read_at = self.first_unread();
-            let from = self.read_at;
-            let Some((&first, segment)) = self.segments.range(..=from).next_back() else {
-                return Ok(None);
-            };
-            let end = segment.end;
-            if from >= end {
-                return Ok(None);
-            }
-            let Some(record) = self.read(first, from, end).await? else { continue };
-            let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
-            if record.oldest_ns < oldest_kept {
-                self.lost.expired += self.lose(record.sequence..record.end());
-                continue;
-            }
-            self.out.insert(record.sequence, record.events);
-            return Ok(Some(record));
-        }
+        self.out.insert(sequence, sequence + u64::from(events));
     }
 
     /// A record that was handed out has its outcome.
     pub fn acknowledge(&mut self, sequence: u64) {
-        if let Some(events) = self.out.remove(&sequence) {
-            self.finish(sequence..sequence + u64::from(events));
+        if let Some(end) = self.out.remove(&sequence) {
+            self.finish(sequence..end);
+        }
+    }
+
+    /// Some events of a record that was handed out have their outcome. The others do not go to the
+    /// back: the record stays where it is.
+    pub fn acknowledge_part(&mut self, numbers: Range<u64>) {
+        let record = self.out.range(..=numbers.start).next_back();
+        if record.is_some_and(|(_, end)| numbers.end <= *end) {
+            self.finish(numbers);
         }
     }
 
@@ -248,14 +254,16 @@ impl<D: Storage> Spool<D> {
             let done = self.is_done(first, segment) && !(busy && Some(first) == writing);
             let expired = segment.newest_ns < oldest_kept && self.is_free(first, segment);
             if done || expired {
-                gone.push(first);
+                gone.push((first, if done { Cause::Done } else { Cause::Expired }));
             }
         }
-        let any = !gone.is_empty();
-        for first in gone {
-            self.lost.expired += self.drop_segment(first).await?;
+        for (first, cause) in gone {
+            self.drop_segment(first, cause).await?;
         }
-        if any { self.sync_folder().await } else { Ok(()) }
+        if let Some((&needed, _)) = self.times.range(..=self.done.gap(0)).next_back() {
+            self.times = self.times.split_off(&needed);
+        }
+        Ok(())
     }
 
     /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
@@ -263,6 +271,7 @@ impl<D: Storage> Spool<D> {
     /// tried again; without success, what was done in segments that stay is sent again.
     pub async fn close(&mut self) -> Result<u64, SpoolError> {
         self.out.clear();
+        self.read_at = 0;
         match &self.active {
             Some(active) if !self.segments.contains_key(&active.first) => {
                 let path = self.path(&segment::name(active.first, None));
@@ -280,7 +289,7 @@ impl<D: Storage> Spool<D> {
         }
         let done = self.segments.iter().filter(|(first, segment)| self.is_done(**first, segment));
         for first in done.map(|(&first, _)| first).collect::<Vec<_>>() {
-            self.drop_segment(first).await?;
+            self.drop_segment(first, Cause::Done).await?;
         }
         let ranges: Vec<Range<u64>> = self
             .segments
@@ -300,7 +309,7 @@ impl<D: Storage> Spool<D> {
         self.settings.folder.join(name)
     }
 
-    fn segment_path(&self, first: u64) -> PathBuf {
+    pub(super) fn segment_path(&self, first: u64) -> PathBuf {
         let sealed = self.segments.get(&first).filter(|segment| segment.sealed);
         self.path(&segment::name(first, sealed.map(|segment| segment.end)))
     }
@@ -327,15 +336,12 @@ impl<D: Storage> Spool<D> {
     }
 
     /// These events are lost, except for those that are handed out. Returns how many.
-    fn lose(&mut self, range: Range<u64>) -> u64 {
+    pub(super) fn lose(&mut self, range: Range<u64>) -> u64 {
         let mut lost = 0;
         let mut at = range.start;
         while at < range.end {
-            let out = self.out.range(at..range.end).next().map(|(&first, &events)| (first, events));
-            let (stop, next) = match out {
-                Some((first, events)) => (first, first + u64::from(events)),
-                None => (range.end, range.end),
-            };
+            let out = self.out.range(at..range.end).next().map(|(&first, &end)| (first, end));
+            let (stop, next) = out.unwrap_or((range.end, range.end));
             lost += self.finish(at..stop);
             at = next;
         }
@@ -410,34 +416,28 @@ impl<D: Storage> Spool<D> {
             let free = free.map_err(|error| SpoolError::io("ask the size of", folder, error))?;
             self.limit_to(free);
         }
+        // Nothing needs to give way for what does not fit an empty one.
+        if length > self.budget {
+            return Err(SpoolError::TooLong { limit: self.budget });
+        }
         while self.bytes + length > self.budget {
             // What is handed out is about to be delivered: it is the next one's turn.
             let oldest = self.segments.iter().find(|(first, s)| self.is_free(**first, s));
             let Some((&first, _)) = oldest else {
                 return Err(SpoolError::Full { limit: self.budget });
             };
-            self.lost.full += self.drop_segment(first).await?;
-            self.sync_folder().await?;
+            self.drop_segment(first, Cause::Full).await?;
         }
         Ok(())
     }
 
-    /// Removes a segment of which nothing is handed out. Returns how many events go with it. The
-    /// folder is not synced: what comes back after a power failure is only sent twice.
-    async fn drop_segment(&mut self, first: u64) -> Result<u64, SpoolError> {
-        let path = self.segment_path(first);
-        match self.disk.remove(&path).await {
-            // Whoever removed it did what was to be done.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SpoolError::io("remove", &path, error));
-            }
-            _ => {}
-        }
+    /// A segment is gone.
+    pub(super) fn forget(&mut self, first: u64) {
         self.active.take_if(|active| active.first == first);
         self.window.take_if(|window| window.segment == first);
-        let Some(segment) = self.segments.remove(&first) else { return Ok(0) };
+        let Some(segment) = self.segments.remove(&first) else { return };
         self.bytes -= segment.bytes;
-        Ok(self.lose(first..segment.end))
+        self.finish(first..segment.end);
     }
 
     pub(super) async fn sync_folder(&self) -> Result<(), SpoolError> {
@@ -506,99 +506,6 @@ impl<D: Storage> Spool<D> {
         self.active = None;
         self.sync_folder().await
     }
-
-    /// The first event that neither has an outcome nor is handed out.
-    fn first_unread(&self) -> u64 {
-        let mut at = self.read_at;
-        loop {
-            at = self.done.gap(at);
-            match self.out.get(&at) {
-                Some(&events) => at += u64::from(events),
-                None => return at,
-            }
-        }
-    }
-
-    /// The next record from `from` on in the segment `first`; `None` when there is none, or it is
-    /// damaged: what is missing is counted then.
-    async fn read(
-        &mut self,
-        first: u64,
-        from: u64,
-        end: u64,
-    ) -> Result<Option<Record>, SpoolError> {
-        let path = self.segment_path(first);
-        let bytes = self.segments[&first].bytes;
-        let window = look_at(&self.disk, &path, &mut self.window, first, bytes).await?;
-        let mut walk = Walk::new(&window.bytes, window.at, window.sequence..end);
-        let Some(found) = walk.find(|found| found.header.sequence >= from) else {
-            window.at = walk.at();
-            self.damaged(&path, from..end);
-            return Ok(None);
-        };
-        let header = found.header;
-        if header.sequence > from {
-            // What comes behind the damage may have its outcome already: look again.
-            window.at = found.payload.start - HEADER;
-            window.sequence = header.sequence;
-            self.damaged(&path, from..header.sequence);
-            return Ok(None);
-        }
-        window.at = walk.at();
-        window.sequence = header.end();
-        let body = record::decode(&window.bytes[found.payload], header.events);
-        let Some(Body { oldest_ns, lines }) = body else {
-            self.damaged(&path, header.sequence..header.end());
-            return Ok(None);
-        };
-        let (sequence, events) = (header.sequence, header.events);
-        Ok(Some(Record { sequence, events, oldest_ns, lines }))
-    }
-
-    fn damaged(&mut self, path: &Path, range: Range<u64>) {
-        let events = self.lose(range);
-        if events > 0 {
-            tracing::error!(
-                destination = self.settings.destination,
-                events,
-                "{}: damaged; these events are skipped and counted as `crash`; look after the disk",
-                path.display()
-            );
-        }
-        self.lost.damaged += events;
-    }
-}
-
-/// Has the rest of a segment of `length` bytes in memory.
-async fn look_at<'a, D: Storage>(
-    disk: &D,
-    path: &Path,
-    window: &'a mut Option<Window>,
-    first: u64,
-    length: u64,
-) -> Result<&'a mut Window, SpoolError> {
-    let (base, at, sequence) = match &window {
-        Some(window) if window.segment == first => {
-            let end = window.base + window.bytes.len() as u64;
-            if end >= length.min(READ_MAX as u64) {
-                (None, window.at, window.sequence)
-            } else {
-                // It has grown since.
-                (Some(window.base + window.at as u64), 0, window.sequence)
-            }
-        }
-        _ => (Some(0), PREFIX, first),
-    };
-    if let Some(base) = base {
-        let bytes = match disk.read(path, base, READ_MAX).await {
-            // Somebody removed it: its events are missing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
-            read => read.map_err(|error| SpoolError::io("read", path, error))?,
-        };
-        *window = Some(Window { segment: first, base, bytes, at, sequence });
-    }
-    let missing = || SpoolError::io("read", path, io::ErrorKind::NotFound.into());
-    window.as_mut().ok_or_else(missing)
 }
 
 pub(super) fn nanoseconds(duration: Duration) -> u64 {

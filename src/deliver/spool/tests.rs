@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::faults::{FaultyDisk, at_once};
 use super::record::HEADER;
 use super::{Found, Lost, Settings, Spool, SpoolError, folder};
+use crate::observe::ledger::SpoolMark;
 
 pub(super) const FOLDER: &str = "/spool/influxdb-1";
 
@@ -56,7 +57,7 @@ const MANY: u64 = 1 << 30;
 fn what_is_written_is_read_in_order_and_removed() {
     let disk = FaultyDisk::new(1);
     let (mut spool, found) = open(&disk, MANY);
-    assert_eq!(found, Found::default());
+    assert_eq!(found, Found { mark: spool.mark(), ..Found::default() });
     assert_eq!(disk.paths(), [] as [&Path; 0], "nothing is made before it is needed");
     assert_eq!((push(&mut spool, 0, 3), push(&mut spool, 1, 2)), (0, 3));
     assert_eq!((spool.events(), spool.unread_events()), (5, 5));
@@ -92,7 +93,8 @@ fn a_clean_stop_sends_nothing_twice() {
     drop(spool);
     disk.crash();
     let (mut spool, found) = open(&disk, MANY);
-    assert_eq!(found, Found { events: 6, torn: 0 });
+    let mark = SpoolMark { next: 12, ..spool.mark() };
+    assert_eq!(found, Found { events: 6, torn: 0, mark });
     assert_eq!(read_all(&mut spool), [4, 8, 10]);
     // The notes are gone: from here on a crash sends what is in the segment again.
     drop(spool);
@@ -230,6 +232,33 @@ fn one_process_at_a_time() {
     assert_eq!(open(&disk, MANY).1.events, 1);
 }
 
+#[test]
+fn what_was_dropped_is_known_to_the_next_start() {
+    let disk = FaultyDisk::new(1);
+    let (mut spool, _) = open(&disk, 2000);
+    let mut lost = 0;
+    // Killed after each step of dropping a segment: whether the file is there says whether it counts.
+    for id in 0..60 {
+        let before = spool.mark();
+        disk.fail_in(Some(u32::try_from(id % 9).unwrap()));
+        let pushed = at_once(spool.push(lines(id, 3, 100).as_bytes(), 3, 1, 1));
+        lost += spool.take_lost().full;
+        drop(spool);
+        disk.kill();
+        let (opened, found) = open(&disk, 2000);
+        spool = opened;
+        let mark = found.mark;
+        assert_eq!(mark.full, lost, "step {id}");
+        assert!(mark.next >= before.next, "numbers are not used again");
+        assert_eq!(mark.next, found.events + lost, "step {id}: {pushed:?}");
+    }
+    assert!(lost > 30, "{lost}");
+    assert_eq!(
+        disk.paths().iter().filter(|path| path.extension().is_some_and(|it| it == "gone")).count(),
+        1
+    );
+}
+
 /// Every byte at which the last record can be torn.
 #[test]
 fn torn_at_each_byte() {
@@ -250,9 +279,10 @@ fn torn_at_each_byte() {
         drop(spool);
         disk.crash_torn(|_| torn);
         let (mut spool, found) = open(&disk, MANY);
+        let mark = |next| SpoolMark { next, ..spool.mark() };
         let expected = match torn {
-            _ if torn == whole => Found { events: 5, torn: 0 },
-            HEADER.. => Found { events: 2, torn: 3 },
+            _ if torn == whole => Found { events: 5, torn: 0, mark: mark(5) },
+            HEADER.. => Found { events: 2, torn: 3, mark: mark(2) },
             _ => found, // Part of a header, or that and zeros.
         };
         assert_eq!(found, expected, "{torn} bytes");

@@ -3,6 +3,8 @@ use std::fs;
 use super::*;
 use crate::observe::ledger::{AssignCounts, DeliverCounts, DropReason, LossReason, ReceiveCounts};
 
+const MARK: SpoolMark = SpoolMark { folder: 9, next: 5, full: 3, expired: 1 };
+
 const NAMES: [&str; 2] = ["influxdb", "new_relic:First \"A\"\n"];
 
 fn ledger() -> Arc<Ledger> {
@@ -23,7 +25,8 @@ fn busy() -> Arc<Ledger> {
             ..Default::default()
         });
         let mut delivered =
-            DeliverCounts { taken: 4, delivered: 2, spooled: 1, ..Default::default() };
+            DeliverCounts { taken: 4, delivered: 2, spooled: 1, settled: 1, ..Default::default() };
+        delivered.spool = MARK;
         delivered.lost.add(LossReason::Refused, 1);
         destination.delivered.publish(&delivered);
     }
@@ -33,6 +36,9 @@ fn busy() -> Arc<Ledger> {
 /// A run that ends as if killed, or after a clean stop.
 fn run(folder: &Path, ledger: &Arc<Ledger>, clean: bool) {
     let checkpoint = Checkpoint::open(folder).expect("nobody else");
+    if let Some(last_run) = checkpoint.last_run() {
+        last_run.hand_over(ledger);
+    }
     let checkpointer = Checkpointer::start(checkpoint, Arc::clone(ledger)).expect("a thread");
     if clean {
         checkpointer.finish();
@@ -42,14 +48,15 @@ fn run(folder: &Path, ledger: &Arc<Ledger>, clean: bool) {
     }
 }
 
+/// What a run says that the one before had in memory.
 fn crashed(ledger: &Ledger) -> (u64, Vec<u64>) {
     let snapshot = ledger.snapshot();
     assert!(snapshot.balanced());
-    let destinations = snapshot.destinations.iter();
+    let destinations = ledger.destinations.iter();
     let listener = &snapshot.listeners[Listener::LogEvents as usize];
     (
         listener.dropped.get(DropReason::Crash),
-        destinations.map(|destination| destination.dropped.get(LossReason::Crash)).collect(),
+        destinations.map(|it| it.left.get().map_or(0, |left| left.in_memory)).collect(),
     )
 }
 
@@ -60,9 +67,19 @@ fn what_was_in_memory_is_counted_once() {
     let second = ledger();
     run(folder.path(), &second, false);
     assert_eq!(crashed(&second), (3, vec![3, 3]));
+    assert_eq!(second.destinations[0].left.get().expect("a record").spool, Some(MARK));
+    // The second has not come to opening its spools.
     let third = ledger();
     run(folder.path(), &third, false);
-    assert_eq!(crashed(&third), (0, vec![0, 0]), "not again");
+    assert_eq!(crashed(&third), (0, vec![3, 3]));
+    assert_eq!(third.destinations[0].left.get().expect("a record").spool, Some(MARK));
+    for destination in &third.destinations {
+        destination.delivered.publish(&DeliverCounts { settled: 1, ..Default::default() });
+    }
+    run(folder.path(), &third, false);
+    let fourth = ledger();
+    run(folder.path(), &fourth, false);
+    assert_eq!(crashed(&fourth), (0, vec![0, 0]), "not again");
 }
 
 #[test]
@@ -149,7 +166,7 @@ fn a_folder_that_cannot_be_written_is_told_and_nothing_else() {
         warnings: RateLimited::new(),
         started: Instant::now(),
     };
-    let error = writer.update(Totals::new(&busy().snapshot()), false).expect_err("not a folder");
+    let error = writer.update(&busy().snapshot(), false).expect_err("not a folder");
     assert!(error.to_string().contains("spool.dir"), "{error}");
     writer.look(&busy(), false);
 }

@@ -156,7 +156,7 @@ pub static FAMILIES: &[Family] = &[
         name: "ringside_destination_oldest_seconds",
         kind: Gauge,
         labels: &["destination"],
-        help: "Age of the oldest event held for sending; 0 when none is held.",
+        help: "Age of the oldest event that waits, in memory or on disk; 0 when none does.",
         samples: |stats, _, out| {
             for (name, destination) in &stats.destinations.0 {
                 out.add(&[name], destination.oldest_s);

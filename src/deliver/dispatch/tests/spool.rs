@@ -115,6 +115,91 @@ fn order_is_kept_where_it_matters() {
 }
 
 #[test]
+fn strict_order_has_one_request_under_way() {
+    let disk = FaultyDisk::new(1);
+    let mut world = world(&disk);
+    world.spool.as_mut().unwrap().strict = true;
+    let ended = world.run(&Feed::at_once([10; 20]), |_, _| delivered());
+    assert_eq!((ended.under_way_max, ended.counts.delivered), (1, 200));
+    assert_eq!(ended.stored, numbers(200), "in order");
+}
+
+#[test]
+fn the_rest_of_a_record_stays_at_the_front() {
+    let disk = FaultyDisk::new(1);
+    let strict = || World { unordered: false, ..world(&disk) };
+    let down = strict().run(&Feed { gap: SECOND, sizes: vec![6; 5] }, |_, _| unavailable(None));
+    assert_eq!(down.counts.spooled, 30);
+    // Of the first record some events are delivered and one is refused, then the destination is gone.
+    let part = World { deadline: Some(20 * SECOND), ..strict() };
+    let part = part.run(&Feed { gap: SECOND, sizes: vec![] }, |number, _| match number {
+        0 => (MS, Some(Outcome::RefusedLines { lines: vec![1], reason: reason() })),
+        1 => (MS, Some(Outcome::TooLarge)),
+        2 => delivered(),
+        _ => unavailable(None),
+    });
+    assert_eq!(part.stored, ["0", "2"]);
+    assert_eq!((part.counts.spooled, part.lost(LossReason::Refused)), (27, 1));
+    let up = strict().run(&Feed { gap: 10 * SECOND, sizes: vec![1] }, |_, _| delivered());
+    assert_eq!(up.counts.found, 27);
+    // The new batch is called 0 too.
+    assert_eq!(up.stored, [&numbers(30)[3..], &numbers(1)].concat(), "in its place");
+}
+
+#[test]
+fn a_batch_that_is_larger_than_the_spool_is_cut() {
+    let disk = FaultyDisk::new(1);
+    let mut small = world(&disk);
+    small.spool.as_mut().unwrap().settings.max_bytes = 2000;
+    let ended = small.run(&Feed::at_once([5000]), |_, _| unavailable(None));
+    let full = ended.lost(LossReason::SpoolFull);
+    assert_eq!((ended.counts.spooled + full, ended.counts.lost.sum()), (5000, full));
+    assert!(ended.counts.spooled > 200, "as many as fit: {}", ended.counts.spooled);
+    // Not one event fits.
+    let disk = FaultyDisk::new(1);
+    let mut tiny = world(&disk);
+    tiny.spool.as_mut().unwrap().settings.max_bytes = 30;
+    let feed = Feed { gap: SECOND, sizes: vec![3; 10] };
+    let ended = tiny.run(&feed, |_, _| unavailable(None));
+    assert_eq!((ended.lost(LossReason::SpoolFull), ended.counts.lost.sum()), (30, 30));
+}
+
+#[test]
+fn what_was_tried_before_it_was_written_is_tried_again() {
+    let disk = FaultyDisk::new(1);
+    let ended =
+        world(&disk).run(&Feed { gap: 10 * SECOND, sizes: vec![1; 2] }, |number, _| match number {
+            0 => (
+                4 * SECOND,
+                Some(Outcome::Unavailable { reason: reason(), after: Some(4 * SECOND) }),
+            ),
+            _ => delivered(),
+        });
+    assert_eq!((ended.counts.delivered, ended.counts.retries), (2, 1));
+}
+
+#[test]
+fn what_waits_on_disk_has_an_age() {
+    let disk = FaultyDisk::new(1);
+    let mut world = world(&disk);
+    world.looks = vec![60 * SECOND];
+    world.deadline = Some(100 * SECOND);
+    let down = world.run(&Feed { gap: SECOND, sizes: vec![1; 80] }, |_, _| unavailable(None));
+    let second = 1_000_000_000;
+    assert_eq!(down.looks[0].oldest_ns, second, "the first");
+    assert_eq!(down.counts.oldest_ns, second);
+    let mut world = self::world(&disk);
+    world.looks = vec![SECOND];
+    world.deadline = Some(15 * SECOND);
+    let up = world.run(&Feed { gap: 10 * SECOND, sizes: vec![1] }, |number, _| match number {
+        0..40 => delivered(),
+        _ => (30 * SECOND, None),
+    });
+    let oldest = up.looks[0].oldest_ns;
+    assert!(oldest > 10 * second && oldest < 60 * second, "some are delivered: {oldest}");
+}
+
+#[test]
 fn what_is_new_does_not_wait_for_what_is_old() {
     let disk = FaultyDisk::new(1);
     let down = world(&disk).run(&Feed::at_once([100; 200]), |_, _| unavailable(None));
