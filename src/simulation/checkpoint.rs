@@ -159,6 +159,13 @@ impl Left {
         }
     }
 
+    /// More than the kill is to blame at this place.
+    pub fn forget(&mut self, place: usize) {
+        if let Some(place) = self.places.get_mut(place) {
+            *place = None;
+        }
+    }
+
     /// Checks what the next run counts when it has opened its spools.
     pub fn check_settled(&mut self, snapshot: &Snapshot) {
         for (bounds, counted) in self.places.iter_mut().zip(&snapshot.destinations) {

@@ -172,7 +172,7 @@ impl World {
 
     fn begin_life(&mut self, end: End) {
         let random = &mut self.random;
-        for place in &mut self.places {
+        for (index, place) in self.places.iter_mut().enumerate() {
             let mut truth = place.truth.lock().unwrap();
             truth.begin_life();
             place.assigned_before = truth.assigned() as u64;
@@ -190,6 +190,8 @@ impl World {
             place.disk.begin_life(weather);
             if place.faulty && random.u32(0..6) == 0 && place.disk.flip() {
                 place.fine = false;
+                // What is damaged is counted as `crash` too.
+                self.left.forget(index);
             }
         }
     }
