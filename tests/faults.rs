@@ -12,11 +12,7 @@ mod servers;
 #[path = "faults/silence.rs"]
 mod silence;
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
-use support::numbered::numbers;
-use support::sink::Sink;
 use support::{Ringside, number};
 
 /// Waits until the destination has all of the first `sent` events of the log listener and nothing is
@@ -32,11 +28,4 @@ fn all_delivered(ringside: &Ringside, destination: &str, sent: u64) -> Value {
     assert_eq!(number(&stats, "/listeners/log_events/accepted"), sent, "{stats:#}");
     assert_eq!(number(&stats, "/listeners/log_events/kernel_dropped"), 0, "{stats:#}");
     stats
-}
-
-/// The numbers of the events that a sink was sent, each once.
-fn arrived(sink: &Sink) -> BTreeSet<u64> {
-    let requests = sink.requests();
-    let writes = requests.iter().filter(|request| request.path.contains("/write"));
-    writes.flat_map(|request| numbers(request.text()).collect::<Vec<_>>()).collect()
 }

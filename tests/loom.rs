@@ -77,8 +77,7 @@ fn take_all(ring: &Ring, finished: &Finish, sleeper: &Sleeper, mut each: impl Fn
         while let Some(value) = ring.pop() {
             each(value);
         }
-        // In this order, as `ShardEnd::finished` does.
-        if finished.is_set() && ring.is_empty() {
+        if finished.and_empty(|| ring.is_empty()) {
             return;
         }
         sleeper.sleep(None, || !ring.is_empty() || finished.is_set());

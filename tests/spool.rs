@@ -3,17 +3,13 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use support::numbered::{arrived_once, event};
+use support::server::nobody;
 use support::sink::{Options, Sink};
-use support::{Config, DEADLINE, Ringside, number, proxy_event, send_all, wait_for};
-
-/// An address where nobody listens; it stays free, as far as a test can tell, until it is used.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+use support::{Config, DEADLINE, Ringside, number, send_all, wait_for};
 
 fn config(to: SocketAddr, backend: &'static str, spool: &Path) -> Config {
     let config = Config { backend, ..Config::influxdb(1, to) };
@@ -30,22 +26,8 @@ fn segments(spool: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
 }
 
-/// The numbers of the events that a sink has, in any order; panics when it has one twice.
-fn arrived(sink: &Sink) -> BTreeSet<u64> {
-    let mut all = BTreeSet::new();
-    for request in sink.requests().iter().filter(|request| request.path.starts_with("/write")) {
-        let text = String::from_utf8(request.body.clone()).unwrap();
-        for line in text.lines() {
-            let (_, rest) = line.split_once("number <").unwrap_or_else(|| panic!("{line}"));
-            let number = rest.split('>').next().unwrap().parse().unwrap();
-            assert!(all.insert(number), "{number} twice");
-        }
-    }
-    all
-}
-
 fn events(numbers: std::ops::Range<u64>) -> impl Iterator<Item = String> {
-    numbers.map(|number| proxy_event(&format!("number <{number}>")))
+    numbers.map(event)
 }
 
 fn outage_and_restart(backend: &'static str) {
@@ -75,7 +57,7 @@ fn outage_and_restart(backend: &'static str) {
     });
     assert_eq!(number(&stats, spooled), 0);
     assert_eq!(number(&stats, "/destinations/influxdb/assigned"), 650);
-    assert_eq!(arrived(&sink), (0..650).collect());
+    assert_eq!(arrived_once(&sink), (0..650).collect());
     wait_for("an empty folder", DEADLINE, || segments(&spool).is_empty().then_some(()));
     assert!(up.stop().success());
 }

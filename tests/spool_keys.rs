@@ -2,21 +2,19 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
+use support::numbered::arrived;
+use support::server::nobody;
 use support::sink::{Options, Reply, Sink};
 use support::{Config, DEADLINE, Ringside, number, proxy_event, send_all, wait_for};
 
 const ASSIGNED: &str = "/destinations/influxdb/assigned";
 const DELIVERED: &str = "/destinations/influxdb/delivered";
 const SPOOLED: &str = "/destinations/influxdb/spooled";
-
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 fn config(to: SocketAddr, spool: &Path, more: &str) -> Config {
     Config::influxdb(1, to)
@@ -99,19 +97,6 @@ impl Gate {
         let open = self.0.0.lock().unwrap();
         drop(self.0.1.wait_timeout_while(open, DEADLINE, |open| !*open).unwrap());
     }
-}
-
-/// The numbers of the events in the order in which they came.
-fn arrived(sink: &Sink) -> Vec<u64> {
-    let writes = sink.requests().into_iter().filter(|request| request.path.starts_with("/write"));
-    let mut numbers = Vec::new();
-    for request in writes {
-        for line in request.text().lines() {
-            let (_, rest) = line.split_once("number <").unwrap_or_else(|| panic!("{line}"));
-            numbers.push(rest.split('>').next().unwrap().parse().unwrap());
-        }
-    }
-    numbers
 }
 
 /// The order in which events come of which 20 waited on disk when the last one was sent.

@@ -137,8 +137,7 @@ impl ShardEnd {
     /// Whether the receiver is gone for good and every lease has been taken.
     #[must_use]
     pub fn finished(&self) -> bool {
-        // In this order: leases that were visible before the flag are seen after it.
-        self.finish.is_set() && self.leases.is_empty()
+        self.finish.and_empty(|| self.leases.is_empty())
     }
 }
 

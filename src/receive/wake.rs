@@ -76,9 +76,16 @@ impl Finish {
         self.0.store(true, Ordering::Release);
     }
 
-    /// To be asked before looking at the ring for the last time.
+    /// Whether it is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Whether everything has been taken.
+    #[must_use]
+    pub fn and_empty(&self, ring_is_empty: impl FnOnce() -> bool) -> bool {
+        // In this order: leases that were visible before the flag are seen after it.
+        self.is_set() && ring_is_empty()
     }
 }

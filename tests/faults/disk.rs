@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
-use crate::arrived;
-use crate::support::numbered::{Stream, long_event};
+use crate::support::numbered::{Stream, arrived_once, long_event};
+use crate::support::server::nobody;
 use crate::support::sink::{Options, Sink};
 use crate::support::{Config, DEADLINE, Ringside, number, wait_for};
 
@@ -47,11 +47,6 @@ impl Drop for Disk {
     }
 }
 
-/// An address where nobody listens; it stays free, as far as a test can tell, until it is used.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound")
-}
-
 fn config(to: SocketAddr, disk: &Disk) -> Config {
     Config::influxdb(1, to).ringside("flushInterval: 20ms").ringside(&format!(
         "spool: {{ dir: '{}/spool', syncInterval: 50ms }}",
@@ -80,7 +75,7 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let stats = ringside.wait_stats("what is left is delivered", |stats| {
         number(stats, "/destinations/influxdb/in_flight") + number(stats, SPOOLED) == 0
     });
-    let (lost, there) = (number(&stats, SPOOL_FULL), arrived(&sink));
+    let (lost, there) = (number(&stats, SPOOL_FULL), arrived_once(&sink));
     assert_eq!(number(&stats, "/destinations/influxdb/delivered"), there.len() as u64);
     assert_eq!(there.len() as u64 + lost, sent, "{stats:#}");
     assert_eq!(number(&stats, "/destinations/influxdb/assigned"), sent);
@@ -121,7 +116,7 @@ fn a_disk_that_others_fill_costs_what_comes_and_not_what_is_there() {
     let stats = ringside.wait_stats("what is left is delivered", |stats| {
         number(stats, "/destinations/influxdb/in_flight") + number(stats, SPOOLED) == 0
     });
-    let there = arrived(&sink).len() as u64;
+    let there = arrived_once(&sink).len() as u64;
     assert_eq!(number(&stats, "/destinations/influxdb/delivered"), there, "{stats:#}");
     assert_eq!(there + number(&stats, SPOOL_FULL), sent, "{stats:#}");
     assert!(ringside.stop().success());

@@ -1,11 +1,13 @@
 //! Events with numbers, so that the far end can say which of them it has.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::sink::Sink;
 use super::{DEADLINE, proxy_event, wait_for};
 
 /// Characters in the message of a [`long_event`], less than the 1000 after which messages are cut.
@@ -30,6 +32,21 @@ pub fn numbers(text: &str) -> impl Iterator<Item = u64> {
         let number = rest.split('>').next().unwrap_or_default();
         number.parse().unwrap_or_else(|_| panic!("none in {line}"))
     })
+}
+
+/// The numbers of the events that a sink was sent, in the order in which they came.
+pub fn arrived(sink: &Sink) -> Vec<u64> {
+    let requests = sink.requests();
+    let writes = requests.iter().filter(|request| request.path.contains("/write"));
+    writes.flat_map(|request| numbers(request.text()).collect::<Vec<_>>()).collect()
+}
+
+/// The same in any order; panics when an event came twice.
+pub fn arrived_once(sink: &Sink) -> BTreeSet<u64> {
+    let numbers = arrived(sink);
+    let once: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(once.len(), numbers.len(), "some came twice");
+    once
 }
 
 /// Sends numbered events, one after the other from one socket, until it is finished or dropped.
