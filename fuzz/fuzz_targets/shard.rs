@@ -21,11 +21,13 @@ use ringside::deliver::influxdb::encode::{self as influxdb, InfluxVersion};
 use ringside::deliver::mqtt::encode as mqtt;
 use ringside::deliver::new_relic::encode::{self as new_relic, Levels};
 use ringside::deliver::{Clock, Encode, ndjson};
+use ringside::enrich::AppNames;
 use ringside::event::{Kind, Listener};
 use ringside::observe::histogram::Latency;
 use ringside::observe::ledger::{Ledger, ReceiveCounts};
-use ringside::rules::{EnabledKinds, Rules};
-use ringside::shard::{Lookups, Output, Settings, Shard};
+use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
+use ringside::rules::{Category, EnabledKinds, ExcludedUser, Rules, Settings};
+use ringside::shard::{self, Lookups, Output, Shard};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Longest datagram of UDP over IPv4.
@@ -106,6 +108,37 @@ fn encoder(name: &str, choice: u8) -> Box<dyn Encode> {
     }))
 }
 
+/// An app that events of the seeds name, whose name has whatever must be escaped.
+const APPS: &str =
+    r#"[{ "id": "e7af59a0-c243-480d-9571-08727551a66f", "name": "a \"b\", c=\\ \u0007ö" }]"#;
+
+/// With categories that have the names of tags and of each other, or without any.
+fn rules(choice: u8) -> Rules {
+    let enabled = EnabledKinds([true; Kind::COUNT]);
+    if choice & 32 == 0 {
+        return Rules::accepting(enabled);
+    }
+    let category = |name: &str| Category { name: name.into(), value: "a b,c=\\".into() };
+    let rule = |filter, names: [&str; 2]| Rule {
+        levels: Level::ALL.to_vec(),
+        action: Action::Categorise(names.map(category).into()),
+        filters: vec![filter],
+    };
+    let settings = Settings {
+        categorise: Some(Categorise {
+            rules: vec![
+                rule(Filter::Anywhere("e".into()), ["qs env\\", "level"]),
+                rule(Filter::Start("S".into()), ["level", "a=\", b"]),
+                rule(Filter::End(".".into()), ["host", "user_full"]),
+            ],
+            default: vec![category("unknown")],
+        }),
+        excluded_users: vec![ExcludedUser { directory: "LAB".into(), id: "goran".into() }],
+        ..Settings::accepting(enabled)
+    };
+    Rules::compile(&settings).expect("few texts")
+}
+
 /// Time stands still.
 struct Still;
 
@@ -132,15 +165,16 @@ fuzz_target!(|input: &[u8]| {
             (Output { encoder, sender: senders.remove(0), ledger }, batches)
         })
         .unzip();
-    let settings = Settings {
+    let settings = shard::Settings {
         flush_interval: Duration::ZERO,
         batch_bytes: 4096,
         batch_events: 1000,
         turn_leases: 256,
     };
+    let names = AppNames::from_json(APPS.as_bytes()).expect("a list");
     let lookups = Lookups {
-        rules: Arc::new(ArcSwap::from_pointee(Rules::accepting(EnabledKinds([true; Kind::COUNT])))),
-        app_names: Arc::default(),
+        rules: Arc::new(ArcSwap::from_pointee(rules(choice))),
+        app_names: Arc::new(ArcSwap::from_pointee(names)),
     };
     let latency = Arc::new(Latency::default());
     let mut shard = Shard::new(0, settings, lookups, Arc::clone(&ledger), outputs, latency);
