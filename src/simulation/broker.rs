@@ -240,7 +240,7 @@ impl Broker {
 
     async fn be_silent(&mut self) -> Failure {
         self.clock.sleep(ANSWER_TIMEOUT).await;
-        Failure::Silence
+        Failure::Silence(ANSWER_TIMEOUT)
     }
 }
 

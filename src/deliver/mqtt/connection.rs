@@ -12,12 +12,14 @@
 //! that is closed while messages are under way is made anew, and they are published one at a time; see
 //! [`super::suspicion`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use memchr::memchr;
 use rumqttc::{ConnectReturnCode, ConnectionError, TlsError};
 use tokio::sync::mpsc;
 
-use super::link::{ANSWER_TIMEOUT, Link};
+use super::link::Link;
 use super::suspicion::{Suspicion, Verdict};
 use super::transport::Job;
 use crate::deliver::Outcome;
@@ -53,8 +55,8 @@ pub(crate) enum Failure {
         "the connection ends whenever it gets a message of {bytes} bytes to `{topic}`: {error}"
     )]
     Refused { line: u32, topic: String, bytes: usize, error: ConnectionError },
-    #[error("no acknowledgement for {} seconds", ANSWER_TIMEOUT.as_secs())]
-    Silence,
+    #[error("no acknowledgement for {} seconds", _0.as_secs())]
+    Silence(Duration),
 }
 
 impl<L: Link> Connection<L> {
@@ -249,6 +251,6 @@ mod tests {
         let refused = |code| Failure::Connection(ConnectionError::ConnectionRefused(code));
         assert!(refused(ConnectReturnCode::BadUserNamePassword).is_configuration());
         assert!(!refused(ConnectReturnCode::ServiceUnavailable).is_configuration());
-        assert!(!Failure::Silence.is_configuration());
+        assert!(!Failure::Silence(Duration::from_secs(30)).is_configuration());
     }
 }

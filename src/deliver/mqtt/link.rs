@@ -5,10 +5,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, PingReq, QoS,
-    Request,
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, PingReq, QoS, Request,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::{Failure, Message};
 use super::{MqttError, MqttSettings, options};
@@ -16,7 +15,8 @@ use super::{MqttError, MqttSettings, options};
 /// Messages between us and the library; enough that it never waits for us.
 const QUEUED: usize = 16;
 
-/// A broker that says nothing for so long, though something is due, has failed.
+/// A broker that acknowledges nothing for so long, though something is due, has failed. Its answers to
+/// the library's pings do not count: a broker that is stuck may give them, as may a proxy before it.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Wait between attempts to connect while there is nothing to send.
@@ -60,6 +60,8 @@ pub(super) struct RumqttLink {
     options: MqttOptions,
     qos: QoS,
     retain: bool,
+    /// [`ANSWER_TIMEOUT`], less in tests.
+    answer_timeout: Duration,
     live: Option<(AsyncClient, EventLoop)>,
 }
 
@@ -70,6 +72,7 @@ impl RumqttLink {
             options: options::of(settings)?,
             qos: options::qos(settings.qos),
             retain: settings.retain,
+            answer_timeout: ANSWER_TIMEOUT,
             live: None,
         })
     }
@@ -79,7 +82,7 @@ impl Link for RumqttLink {
     async fn publish(&mut self, messages: &[Message]) -> Result<(), Failure> {
         let (client, events) = live(&mut self.live, &self.options);
         let mut feed = pin!(feed(client, self.qos, self.retain, messages));
-        let mut done = pin!(all_done(events, self.qos, messages.len()));
+        let mut done = pin!(all_done(events, self.qos, messages.len(), self.answer_timeout));
         tokio::select! {
             result = &mut done => result,
             () = &mut feed => done.await,
@@ -92,11 +95,11 @@ impl Link for RumqttLink {
         let qos = if self.qos == QoS::AtMostOnce { QoS::AtLeastOnce } else { self.qos };
         let (client, events) = live(&mut self.live, &self.options);
         hand_over(client, qos, self.retain, message).await;
-        all_done(events, qos, 1).await?;
+        all_done(events, qos, 1, self.answer_timeout).await?;
         // Some brokers acknowledge a message before they close the connection on its account, so they
         // have to answer once more. Without this the message behind it would be blamed.
         events.pending.push_back(Request::PingReq(PingReq));
-        answered(events).await
+        answered(events, self.answer_timeout).await
     }
 
     fn unsure_max(&self) -> usize {
@@ -144,6 +147,7 @@ impl Link for RumqttLink {
         // A broker that does not take it publishes the last will, as it should.
         let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
     }
+
     fn address(&self) -> (String, u16) {
         self.options.broker_address()
     }
@@ -172,12 +176,18 @@ async fn hand_over(client: &AsyncClient, qos: QoS, retain: bool, message: &Messa
 }
 
 /// Drives the connection until so many messages are done.
-async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Result<(), Failure> {
+async fn all_done(
+    events: &mut EventLoop,
+    qos: QoS,
+    mut messages: usize,
+    answer_timeout: Duration,
+) -> Result<(), Failure> {
     let mut sent = 0;
+    let mut deadline = Instant::now() + answer_timeout;
     while messages > 0 {
-        let event = match next(events).await? {
-            Ok(event) => event,
-            Err(error) => {
+        let event = match timeout_at(deadline, events.poll()).await {
+            Ok(Ok(event)) => event,
+            Ok(Err(error)) => {
                 // What broke while it was written is among the events that are left.
                 sent += events.state.events.iter().filter(|event| is_publish(event)).count();
                 return Err(if sent == 0 {
@@ -186,6 +196,7 @@ async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Resu
                     Failure::Closed { sent, error }
                 });
             }
+            Err(_) => return Err(Failure::Silence(answer_timeout)),
         };
         sent += usize::from(is_publish(&event));
         let done = match event {
@@ -196,26 +207,28 @@ async fn all_done(events: &mut EventLoop, qos: QoS, mut messages: usize) -> Resu
             _ => false,
         };
         messages -= usize::from(done);
+        if done || matches!(event, Event::Incoming(Packet::ConnAck(_) | Packet::PubRec(_))) {
+            deadline = Instant::now() + answer_timeout;
+        }
     }
     Ok(())
 }
 
 /// Drives the connection until a ping is answered, which comes after one message.
-async fn answered(events: &mut EventLoop) -> Result<(), Failure> {
-    loop {
-        match next(events).await? {
-            Ok(Event::Incoming(Packet::PingResp)) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(Failure::Closed { sent: 1, error }),
-        }
+async fn answered(events: &mut EventLoop, answer_timeout: Duration) -> Result<(), Failure> {
+    let answered = async {
+        while !matches!(events.poll().await?, Event::Incoming(Packet::PingResp)) {}
+        Ok(())
+    };
+    match timeout(answer_timeout, answered).await {
+        Ok(result) => result.map_err(|error| Failure::Closed { sent: 1, error }),
+        Err(_) => Err(Failure::Silence(answer_timeout)),
     }
-}
-
-/// What happens next on the connection.
-async fn next(events: &mut EventLoop) -> Result<Result<Event, ConnectionError>, Failure> {
-    timeout(ANSWER_TIMEOUT, events.poll()).await.map_err(|_| Failure::Silence)
 }
 
 fn is_publish(event: &Event) -> bool {
     matches!(event, Event::Outgoing(Outgoing::Publish(_)))
 }
+
+#[cfg(test)]
+mod tests;
