@@ -41,7 +41,7 @@ pub(crate) struct Message {
 /// Why a batch is not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// There was no connection, or it failed with nothing of the batch sent.
+    /// There was no connection, or it failed with nothing of the batch sent, or without regard to it.
     #[error(transparent)]
     Connection(ConnectionError),
     /// The connection ended when so many messages had been sent.

@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, PingReq, QoS, Request,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, PingReq, QoS,
+    Request, StateError,
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -98,8 +99,9 @@ impl Link for RumqttLink {
         all_done(events, qos, 1, self.answer_timeout).await?;
         // Some brokers acknowledge a message before they close the connection on its account, so they
         // have to answer once more. Without this the message behind it would be blamed.
-        events.pending.push_back(Request::PingReq(PingReq));
-        answered(events, self.answer_timeout).await
+        let answered = answered(events, self.answer_timeout).await;
+        events.mqtt_options.set_keep_alive(self.options.keep_alive());
+        answered
     }
 
     fn unsure_max(&self) -> usize {
@@ -190,11 +192,7 @@ async fn all_done(
             Ok(Err(error)) => {
                 // What broke while it was written is among the events that are left.
                 sent += events.state.events.iter().filter(|event| is_publish(event)).count();
-                return Err(if sent == 0 {
-                    Failure::Connection(error)
-                } else {
-                    Failure::Closed { sent, error }
-                });
+                return Err(failure(error, sent));
             }
             Err(_) => return Err(Failure::Silence(answer_timeout)),
         };
@@ -214,15 +212,39 @@ async fn all_done(
     Ok(())
 }
 
-/// Drives the connection until a ping is answered, which comes after one message.
+/// Sends a ping and drives the connection until it is answered. Afterwards the library's own pings
+/// have to be switched on again.
+///
+/// An answer does not say to which ping, and the library fails if it is to send one while another is
+/// not answered. So it sends none of its own meanwhile, and one that it has sent comes first.
 async fn answered(events: &mut EventLoop, answer_timeout: Duration) -> Result<(), Failure> {
+    events.mqtt_options.set_keep_alive(Duration::ZERO);
     let answered = async {
+        while events.state.await_pingresp || !events.state.events.is_empty() {
+            events.poll().await?;
+        }
+        events.pending.push_back(Request::PingReq(PingReq));
         while !matches!(events.poll().await?, Event::Incoming(Packet::PingResp)) {}
         Ok(())
     };
     match timeout(answer_timeout, answered).await {
-        Ok(result) => result.map_err(|error| Failure::Closed { sent: 1, error }),
+        Ok(result) => result.map_err(|error| failure(error, 1)),
         Err(_) => Err(Failure::Silence(answer_timeout)),
+    }
+}
+
+/// The connection ended when so many messages had been sent.
+fn failure(error: ConnectionError, sent: usize) -> Failure {
+    use StateError::{AwaitPingResp, CollisionTimeout};
+    match error {
+        // The library has ended it, since the broker is silent or does not read. No message is the
+        // cause of that.
+        ConnectionError::FlushTimeout
+        | ConnectionError::MqttState(AwaitPingResp | CollisionTimeout) => {
+            Failure::Connection(error)
+        }
+        _ if sent == 0 => Failure::Connection(error),
+        _ => Failure::Closed { sent, error },
     }
 }
 
