@@ -32,6 +32,9 @@ const REFUSED_AFTER: u32 = 2;
 /// Messages that wait for their acknowledgement at most; few, since there are few events.
 const IN_FLIGHT: usize = 4;
 
+/// Messages that are sent before a ping has to be answered, where they are not acknowledged.
+const UNANSWERED_MAX: usize = 12;
+
 /// What the topic begins with that holds the number of an event.
 const NUMBER: &str = "number/";
 
@@ -102,6 +105,8 @@ pub struct Broker {
     /// Nothing goes wrong any more, except that what it never takes still ends the connection.
     calm: bool,
     poison_every: usize,
+    /// Whether it acknowledges messages: they have a quality of service above 0.
+    acknowledges: bool,
     mood: Mood,
     until: Duration,
     connected: bool,
@@ -129,12 +134,15 @@ impl Broker {
         poison_every: usize,
         (seed, calm): (u64, bool),
     ) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let acknowledges = random.u32(0..3) > 0;
         Self {
             clock: clock.clone(),
             truth: Arc::clone(truth),
-            random: fastrand::Rng::with_seed(seed),
+            random,
             calm,
             poison_every,
+            acknowledges,
             mood: Mood::Healthy,
             until: Duration::ZERO,
             connected: false,
@@ -172,15 +180,13 @@ impl Broker {
         self.clock.sleep(wait).await;
     }
 
-    /// Connects if need be, to publish so many messages.
-    async fn connect(&mut self, messages: usize) -> Result<(), Failure> {
+    /// Connects if need be, to publish so many messages behind `before` others.
+    async fn connect(&mut self, before: usize, messages: usize) -> Result<(), Failure> {
         if std::mem::take(&mut self.closed) {
             self.wait(20).await;
             self.connected = false;
-            return Err(match self.random.usize(0..=messages.min(IN_FLIGHT)) {
-                0 => Failure::Connection(error()),
-                sent => Failure::Closed { sent, error: error() },
-            });
+            let sent = before + self.random.usize(0..=messages.min(IN_FLIGHT));
+            return Err(self.ended(before, sent));
         }
         if !self.connected {
             self.wait(20).await;
@@ -238,6 +244,39 @@ impl Broker {
         Fate::Closed { heard: acknowledges && self.random.bool() }
     }
 
+    /// The connection has ended when so many messages had been sent, and a ping behind `before` of them
+    /// had been answered.
+    fn ended(&self, before: usize, sent: usize) -> Failure {
+        let acknowledged = sent.saturating_sub(Self::ALONE_MAX);
+        let taken = if self.acknowledges { acknowledged } else { before };
+        match sent {
+            0 => Failure::Connection(error()),
+            _ => Failure::Closed { taken, sent, error: error() },
+        }
+    }
+
+    /// Publishes messages behind `before` others.
+    async fn publish_behind(&mut self, before: usize, messages: &[Message]) -> Result<(), Failure> {
+        self.connect(before, messages.len()).await?;
+        for (index, message) in messages.iter().enumerate() {
+            match self.get(message).await {
+                Fate::Taken => {}
+                Fate::Silence => return Err(self.be_silent().await),
+                Fate::Closed { heard: true } if index + 1 == messages.len() => {
+                    self.closed = true;
+                }
+                Fate::Closed { heard } => {
+                    let heard = heard && self.acknowledges;
+                    let most = if self.acknowledges { IN_FLIGHT } else { UNANSWERED_MAX };
+                    let behind = self.random.usize(0..=most - usize::from(!heard));
+                    let sent = messages.len().min(index + 1 + behind);
+                    return Err(self.ended(before, before + sent));
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn be_silent(&mut self) -> Failure {
         self.clock.sleep(ANSWER_TIMEOUT).await;
         Failure::Silence(ANSWER_TIMEOUT)
@@ -249,36 +288,25 @@ fn error() -> ConnectionError {
 }
 
 impl Link for Broker {
+    const ALONE_MAX: usize = IN_FLIGHT + 1;
+
     async fn publish(&mut self, messages: &[Message]) -> Result<(), Failure> {
-        self.connect(messages.len()).await?;
-        for (index, message) in messages.iter().enumerate() {
-            match self.get(message).await {
-                Fate::Taken => {}
-                Fate::Silence => return Err(self.be_silent().await),
-                Fate::Closed { heard: true } if index + 1 == messages.len() => {
-                    self.closed = true;
-                }
-                Fate::Closed { heard } => {
-                    let behind = self.random.usize(0..=IN_FLIGHT - usize::from(!heard));
-                    let sent = messages.len().min(index + 1 + behind);
-                    return Err(Failure::Closed { sent, error: error() });
-                }
-            }
+        let together = if self.acknowledges { usize::MAX } else { UNANSWERED_MAX };
+        let mut before = 0;
+        for messages in messages.chunks(together) {
+            self.publish_behind(before, messages).await?;
+            before += messages.len();
         }
         Ok(())
     }
 
     async fn publish_alone(&mut self, message: &Message) -> Result<(), Failure> {
-        self.connect(1).await?;
+        self.connect(0, 1).await?;
         match self.get(message).await {
             Fate::Taken => Ok(()),
             Fate::Silence => Err(self.be_silent().await),
-            Fate::Closed { .. } => Err(Failure::Closed { sent: 1, error: error() }),
+            Fate::Closed { .. } => Err(self.ended(0, 1)),
         }
-    }
-
-    fn unsure_max(&self) -> usize {
-        IN_FLIGHT + 1
     }
 
     async fn stay_connected(&mut self) {

@@ -9,9 +9,10 @@
 //! something that was not sent.
 //!
 //! One failure is dealt with here, since it belongs to a message and not to the broker: a connection
-//! that is closed while messages are under way is made anew, and they are published one at a time; see
-//! [`super::suspicion`].
+//! that is closed while messages are under way is made anew, and they are published in groups and one
+//! at a time; see [`super::suspicion`].
 
+use std::slice;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,9 +45,9 @@ pub(crate) enum Failure {
     /// There was no connection, or it failed with nothing of the batch sent, or without regard to it.
     #[error(transparent)]
     Connection(ConnectionError),
-    /// The connection ended when so many messages had been sent.
+    /// The connection ended when `sent` messages had been sent, the first of which are certainly taken.
     #[error("{error}")]
-    Closed { sent: usize, error: ConnectionError },
+    Closed { taken: usize, sent: usize, error: ConnectionError },
     /// The connection ended while this message, and no other, was under way.
     #[error("{error}; a message of {bytes} bytes to `{topic}` was under way alone")]
     ClosedAt { topic: String, bytes: usize, error: ConnectionError },
@@ -106,25 +107,24 @@ impl<L: Link> Connection<L> {
     async fn publish(&mut self, body: &Bytes) -> Result<(), Failure> {
         let messages: Vec<Message> = messages(body).collect();
         let mut rest = &messages[..];
-        while let Some((first, others)) = rest.split_first() {
-            if self.suspicion.is_suspect(first) {
+        while let Some(first) = rest.first() {
+            let (together, others) = rest.split_at(self.suspicion.together(rest));
+            if together.len() == 1 && self.suspicion.is_suspect(first) {
                 self.publish_alone(first, others).await?;
                 rest = others;
                 continue;
             }
-            let suspect = rest.iter().position(|message| self.suspicion.is_suspect(message));
-            let (together, others) = rest.split_at(suspect.unwrap_or(rest.len()));
             match self.link.publish(together).await {
                 Ok(()) => {
-                    self.suspicion.prove();
+                    self.suspicion.taken(together);
                     rest = others;
                 }
-                Err(Failure::Closed { sent, .. }) => {
+                Err(Failure::Closed { taken, sent, .. }) => {
                     // The library counted, not we.
                     let sent = sent.min(together.len());
-                    let begin = sent.saturating_sub(self.link.unsure_max());
-                    self.suspicion.closed(&rest[begin..sent]);
-                    rest = &rest[begin..];
+                    let taken = taken.min(sent);
+                    self.suspicion.closed(&together[taken..sent], L::ALONE_MAX);
+                    rest = &rest[taken..];
                     self.pause().await;
                 }
                 Err(failure) => return Err(failure),
@@ -143,7 +143,7 @@ impl<L: Link> Connection<L> {
         loop {
             let error = match self.link.publish_alone(message).await {
                 Ok(()) => {
-                    self.suspicion.taken(message);
+                    self.suspicion.taken(slice::from_ref(message));
                     return Ok(());
                 }
                 Err(Failure::Closed { error, .. }) => error,

@@ -163,5 +163,5 @@ async fn the_answer_to_an_earlier_ping_proves_nothing() {
     })
     .await;
     let result = publish_at_a_ping(&mut link, &pinged).await;
-    assert!(matches!(result, Err(Failure::Closed { sent: 1, .. })), "{result:?}");
+    assert!(matches!(result, Err(Failure::Closed { taken: 0, sent: 1, .. })), "{result:?}");
 }
