@@ -244,6 +244,10 @@ fn one_of_many_is_refused(broker: &Mosquitto, qos: u8, long: u64, events: u64) {
     assert_eq!(number(&stats, "/destinations/mqtt/dropped/refused"), 1, "{stats:#}");
     assert_eq!(number(&stats, "/destinations/mqtt/delivered"), events - 1);
     wait_until_there(&subscriber, SUBSYSTEM, events - 1);
+    // Once, however often it was.
+    let line = ringside.wait_for_line("the connection ended with");
+    assert!(line.contains(&format!("mqtt 127.0.0.1:{}: ", broker.port())), "{line}");
+    assert_eq!(ringside.log().matches("the connection ended with").count(), 1);
     let line = ringside.wait_for_line("counted as `refused`");
     assert!(
         line.contains("whenever it gets a message of") && line.contains(&format!("event {long}")),

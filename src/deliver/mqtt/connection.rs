@@ -13,7 +13,7 @@
 //! at a time; see [`super::suspicion`].
 
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memchr::memchr;
@@ -24,11 +24,15 @@ use super::link::Link;
 use super::suspicion::{Suspicion, Verdict};
 use super::transport::Job;
 use crate::deliver::Outcome;
+use crate::observe::logging::RateLimited;
 
 /// The way to the broker, and what is known about messages at which it closes.
 pub(crate) struct Connection<L> {
     link: L,
     suspicion: Suspicion,
+    /// Warnings about connections that end while messages are under way.
+    warnings: RateLimited,
+    start: Instant,
 }
 
 /// A message of a batch.
@@ -63,7 +67,12 @@ pub(crate) enum Failure {
 impl<L: Link> Connection<L> {
     /// Connects to nothing yet.
     pub(crate) fn over(link: L) -> Self {
-        Self { link, suspicion: Suspicion::default() }
+        Self {
+            link,
+            suspicion: Suspicion::default(),
+            warnings: RateLimited::new(),
+            start: Instant::now(),
+        }
     }
 
     /// Publishes batches until there are no more.
@@ -119,12 +128,13 @@ impl<L: Link> Connection<L> {
                     self.suspicion.taken(together);
                     rest = others;
                 }
-                Err(Failure::Closed { taken, sent, .. }) => {
+                Err(Failure::Closed { taken, sent, error }) => {
                     // The library counted, not we.
                     let sent = sent.min(together.len());
                     let taken = taken.min(sent);
                     self.suspicion.closed(&together[taken..sent], L::ALONE_MAX);
                     rest = &rest[taken..];
+                    self.warn(sent - taken, &error);
                     self.pause().await;
                 }
                 Err(failure) => return Err(failure),
@@ -152,6 +162,7 @@ impl<L: Link> Connection<L> {
             let Message { line, ref topic, ref payload } = *message;
             let (topic, bytes) = (topic.clone(), payload.len());
             let mut verdict = self.suspicion.closed_at(message);
+            self.warn(1, &error);
             if verdict != Verdict::Refused {
                 self.pause().await;
             }
@@ -172,6 +183,18 @@ impl<L: Link> Connection<L> {
         match others.iter().find(|other| other.line != line) {
             Some(other) => self.link.publish_alone(other).await.is_ok(),
             None => false,
+        }
+    }
+
+    /// Nobody else tells of a connection that ends and is made anew before an attempt is over.
+    fn warn(&self, under_way: usize, error: &ConnectionError) {
+        if let Some(suppressed) = self.warnings.allow(self.start.elapsed()) {
+            let (host, port) = self.link.address();
+            tracing::warn!(
+                suppressed,
+                "mqtt {host}:{port}: the connection ended with {under_way} messages under way: \
+                 {error}; it is made anew and they are published again; see the broker's log"
+            );
         }
     }
 
