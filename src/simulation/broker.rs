@@ -17,10 +17,10 @@ use super::clock::SimulatedClock;
 use super::network::Request;
 use super::truth::Truth;
 use crate::deliver::line::Line;
-use crate::deliver::mqtt::MqttTransport;
 use crate::deliver::mqtt::connection::{Failure, Message};
 use crate::deliver::mqtt::encode::{Encoder, EncoderSettings, LogTopics, UserTopics};
 use crate::deliver::mqtt::link::{ANSWER_TIMEOUT, Link, PAUSE};
+use crate::deliver::mqtt::{MqttTransport, Qos};
 use crate::deliver::{Buffer, Clock, Encode, Outcome, Transport};
 use crate::enrich::Enriched;
 use crate::event::Event;
@@ -105,8 +105,8 @@ pub struct Broker {
     /// Nothing goes wrong any more, except that what it never takes still ends the connection.
     calm: bool,
     poison_every: usize,
-    /// Whether it acknowledges messages: they have a quality of service above 0.
-    acknowledges: bool,
+    /// With which the client publishes.
+    qos: Qos,
     mood: Mood,
     until: Duration,
     connected: bool,
@@ -135,14 +135,14 @@ impl Broker {
         (seed, calm): (u64, bool),
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let acknowledges = random.u32(0..3) > 0;
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.usize(0..3)];
         Self {
             clock: clock.clone(),
             truth: Arc::clone(truth),
             random,
             calm,
             poison_every,
-            acknowledges,
+            qos,
             mood: Mood::Healthy,
             until: Duration::ZERO,
             connected: false,
@@ -154,6 +154,10 @@ impl Broker {
     /// The client's real transport, which notes what dispatch is told.
     pub fn noting(&self, transport: MqttTransport) -> Told {
         Told { transport, truth: Arc::clone(&self.truth), notes: Rc::clone(&self.notes) }
+    }
+
+    fn acknowledges(&self) -> bool {
+        self.qos != Qos::AtMostOnce
     }
 
     fn mood(&mut self) -> Mood {
@@ -248,7 +252,7 @@ impl Broker {
     /// had been answered.
     fn ended(&self, before: usize, sent: usize) -> Failure {
         let acknowledged = sent.saturating_sub(Self::ALONE_MAX);
-        let taken = if self.acknowledges { acknowledged } else { before };
+        let taken = if self.acknowledges() { acknowledged } else { before };
         match sent {
             0 => Failure::Connection(error()),
             _ => Failure::Closed { taken, sent, error: error() },
@@ -266,8 +270,8 @@ impl Broker {
                     self.closed = true;
                 }
                 Fate::Closed { heard } => {
-                    let heard = heard && self.acknowledges;
-                    let most = if self.acknowledges { IN_FLIGHT } else { UNANSWERED_MAX };
+                    let heard = heard && self.acknowledges();
+                    let most = if self.acknowledges() { IN_FLIGHT } else { UNANSWERED_MAX };
                     let behind = self.random.usize(0..=most - usize::from(!heard));
                     let sent = messages.len().min(index + 1 + behind);
                     return Err(self.ended(before, before + sent));
@@ -291,7 +295,7 @@ impl Link for Broker {
     const ALONE_MAX: usize = IN_FLIGHT + 1;
 
     async fn publish(&mut self, messages: &[Message]) -> Result<(), Failure> {
-        let together = if self.acknowledges { usize::MAX } else { UNANSWERED_MAX };
+        let together = if self.acknowledges() { usize::MAX } else { UNANSWERED_MAX };
         let mut before = 0;
         for messages in messages.chunks(together) {
             self.publish_behind(before, messages).await?;
