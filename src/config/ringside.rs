@@ -214,9 +214,9 @@ const TIMEOUT: RangeInclusive<Millis> = Millis::new(1)..=Millis::seconds(600);
 section! {
     /// What `mqttConfig` has no key for.
     pub struct RingsideMqtt {
-        /// Quality of service. At 0 `delivered` means handed to the operating system: what is on its
-        /// way when the connection breaks is lost, and nothing tells so. At 1 and 2 it means
-        /// acknowledged by the broker, and what is not is sent again.
+        /// Quality of service. At 0 `delivered` means that the broker has answered a ping that was sent
+        /// behind the message, at 1 and 2 that it has acknowledged the message; what is not delivered
+        /// is sent again.
         qos: u8 = 0 => 0..=2;
         /// Asks the broker to keep the last message of each topic.
         retain: bool = false;

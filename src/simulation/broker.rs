@@ -17,10 +17,10 @@ use super::clock::SimulatedClock;
 use super::network::Request;
 use super::truth::Truth;
 use crate::deliver::line::Line;
-use crate::deliver::mqtt::MqttTransport;
 use crate::deliver::mqtt::connection::{Failure, Message};
 use crate::deliver::mqtt::encode::{Encoder, EncoderSettings, LogTopics, UserTopics};
 use crate::deliver::mqtt::link::{ANSWER_TIMEOUT, Link, PAUSE};
+use crate::deliver::mqtt::{MqttTransport, Qos};
 use crate::deliver::{Buffer, Clock, Encode, Outcome, Transport};
 use crate::enrich::Enriched;
 use crate::event::Event;
@@ -31,6 +31,9 @@ const REFUSED_AFTER: u32 = 2;
 
 /// Messages that wait for their acknowledgement at most; few, since there are few events.
 const IN_FLIGHT: usize = 4;
+
+/// Messages that are sent before a ping has to be answered, where they are not acknowledged.
+const UNANSWERED_MAX: usize = 12;
 
 /// What the topic begins with that holds the number of an event.
 const NUMBER: &str = "number/";
@@ -102,6 +105,8 @@ pub struct Broker {
     /// Nothing goes wrong any more, except that what it never takes still ends the connection.
     calm: bool,
     poison_every: usize,
+    /// With which the client publishes.
+    qos: Qos,
     mood: Mood,
     until: Duration,
     connected: bool,
@@ -129,12 +134,15 @@ impl Broker {
         poison_every: usize,
         (seed, calm): (u64, bool),
     ) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.usize(0..3)];
         Self {
             clock: clock.clone(),
             truth: Arc::clone(truth),
-            random: fastrand::Rng::with_seed(seed),
+            random,
             calm,
             poison_every,
+            qos,
             mood: Mood::Healthy,
             until: Duration::ZERO,
             connected: false,
@@ -146,6 +154,10 @@ impl Broker {
     /// The client's real transport, which notes what dispatch is told.
     pub fn noting(&self, transport: MqttTransport) -> Told {
         Told { transport, truth: Arc::clone(&self.truth), notes: Rc::clone(&self.notes) }
+    }
+
+    fn acknowledges(&self) -> bool {
+        self.qos != Qos::AtMostOnce
     }
 
     fn mood(&mut self) -> Mood {
@@ -172,15 +184,13 @@ impl Broker {
         self.clock.sleep(wait).await;
     }
 
-    /// Connects if need be, to publish so many messages.
-    async fn connect(&mut self, messages: usize) -> Result<(), Failure> {
+    /// Connects if need be, to publish so many messages behind `before` others.
+    async fn connect(&mut self, before: usize, messages: usize) -> Result<(), Failure> {
         if std::mem::take(&mut self.closed) {
             self.wait(20).await;
             self.connected = false;
-            return Err(match self.random.usize(0..=messages.min(IN_FLIGHT)) {
-                0 => Failure::Connection(error()),
-                sent => Failure::Closed { sent, error: error() },
-            });
+            let sent = before + self.random.usize(0..=messages.min(IN_FLIGHT));
+            return Err(self.ended(before, sent));
         }
         if !self.connected {
             self.wait(20).await;
@@ -238,19 +248,20 @@ impl Broker {
         Fate::Closed { heard: acknowledges && self.random.bool() }
     }
 
-    async fn be_silent(&mut self) -> Failure {
-        self.clock.sleep(ANSWER_TIMEOUT).await;
-        Failure::Silence
+    /// The connection has ended when so many messages had been sent, and a ping behind `before` of them
+    /// had been answered.
+    fn ended(&self, before: usize, sent: usize) -> Failure {
+        let acknowledged = sent.saturating_sub(Self::ALONE_MAX);
+        let taken = if self.acknowledges() { acknowledged } else { before };
+        match sent {
+            0 => Failure::Connection(error()),
+            _ => Failure::Closed { taken, sent, error: error() },
+        }
     }
-}
 
-fn error() -> ConnectionError {
-    ConnectionError::NetworkTimeout
-}
-
-impl Link for Broker {
-    async fn publish(&mut self, messages: &[Message]) -> Result<(), Failure> {
-        self.connect(messages.len()).await?;
+    /// Publishes messages behind `before` others.
+    async fn publish_behind(&mut self, before: usize, messages: &[Message]) -> Result<(), Failure> {
+        self.connect(before, messages.len()).await?;
         for (index, message) in messages.iter().enumerate() {
             match self.get(message).await {
                 Fate::Taken => {}
@@ -259,26 +270,47 @@ impl Link for Broker {
                     self.closed = true;
                 }
                 Fate::Closed { heard } => {
-                    let behind = self.random.usize(0..=IN_FLIGHT - usize::from(!heard));
+                    let heard = heard && self.acknowledges();
+                    let most = if self.acknowledges() { IN_FLIGHT } else { UNANSWERED_MAX };
+                    let behind = self.random.usize(0..=most - usize::from(!heard));
                     let sent = messages.len().min(index + 1 + behind);
-                    return Err(Failure::Closed { sent, error: error() });
+                    return Err(self.ended(before, before + sent));
                 }
             }
         }
         Ok(())
     }
 
+    async fn be_silent(&mut self) -> Failure {
+        self.clock.sleep(ANSWER_TIMEOUT).await;
+        Failure::Silence(ANSWER_TIMEOUT)
+    }
+}
+
+fn error() -> ConnectionError {
+    ConnectionError::NetworkTimeout
+}
+
+impl Link for Broker {
+    const ALONE_MAX: usize = IN_FLIGHT + 1;
+
+    async fn publish(&mut self, messages: &[Message]) -> Result<(), Failure> {
+        let together = if self.acknowledges() { usize::MAX } else { UNANSWERED_MAX };
+        let mut before = 0;
+        for messages in messages.chunks(together) {
+            self.publish_behind(before, messages).await?;
+            before += messages.len();
+        }
+        Ok(())
+    }
+
     async fn publish_alone(&mut self, message: &Message) -> Result<(), Failure> {
-        self.connect(1).await?;
+        self.connect(0, 1).await?;
         match self.get(message).await {
             Fate::Taken => Ok(()),
             Fate::Silence => Err(self.be_silent().await),
-            Fate::Closed { .. } => Err(Failure::Closed { sent: 1, error: error() }),
+            Fate::Closed { .. } => Err(self.ended(0, 1)),
         }
-    }
-
-    fn unsure_max(&self) -> usize {
-        IN_FLIGHT + 1
     }
 
     async fn stay_connected(&mut self) {

@@ -9,23 +9,30 @@
 //! something that was not sent.
 //!
 //! One failure is dealt with here, since it belongs to a message and not to the broker: a connection
-//! that is closed while messages are under way is made anew, and they are published one at a time; see
-//! [`super::suspicion`].
+//! that is closed while messages are under way is made anew, and they are published in groups and one
+//! at a time; see [`super::suspicion`].
+
+use std::slice;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memchr::memchr;
 use rumqttc::{ConnectReturnCode, ConnectionError, TlsError};
 use tokio::sync::mpsc;
 
-use super::link::{ANSWER_TIMEOUT, Link};
+use super::link::Link;
 use super::suspicion::{Suspicion, Verdict};
 use super::transport::Job;
 use crate::deliver::Outcome;
+use crate::observe::logging::RateLimited;
 
 /// The way to the broker, and what is known about messages at which it closes.
 pub(crate) struct Connection<L> {
     link: L,
     suspicion: Suspicion,
+    /// Warnings about connections that end while messages are under way.
+    warnings: RateLimited,
+    start: Instant,
 }
 
 /// A message of a batch.
@@ -39,12 +46,12 @@ pub(crate) struct Message {
 /// Why a batch is not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// There was no connection, or it failed with nothing of the batch sent.
+    /// There was no connection, or it failed with nothing of the batch sent, or without regard to it.
     #[error(transparent)]
     Connection(ConnectionError),
-    /// The connection ended when so many messages had been sent.
+    /// The connection ended when `sent` messages had been sent, the first of which are certainly taken.
     #[error("{error}")]
-    Closed { sent: usize, error: ConnectionError },
+    Closed { taken: usize, sent: usize, error: ConnectionError },
     /// The connection ended while this message, and no other, was under way.
     #[error("{error}; a message of {bytes} bytes to `{topic}` was under way alone")]
     ClosedAt { topic: String, bytes: usize, error: ConnectionError },
@@ -53,14 +60,19 @@ pub(crate) enum Failure {
         "the connection ends whenever it gets a message of {bytes} bytes to `{topic}`: {error}"
     )]
     Refused { line: u32, topic: String, bytes: usize, error: ConnectionError },
-    #[error("no acknowledgement for {} seconds", ANSWER_TIMEOUT.as_secs())]
-    Silence,
+    #[error("no acknowledgement for {} seconds", _0.as_secs())]
+    Silence(Duration),
 }
 
 impl<L: Link> Connection<L> {
     /// Connects to nothing yet.
     pub(crate) fn over(link: L) -> Self {
-        Self { link, suspicion: Suspicion::default() }
+        Self {
+            link,
+            suspicion: Suspicion::default(),
+            warnings: RateLimited::new(),
+            start: Instant::now(),
+        }
     }
 
     /// Publishes batches until there are no more.
@@ -104,25 +116,25 @@ impl<L: Link> Connection<L> {
     async fn publish(&mut self, body: &Bytes) -> Result<(), Failure> {
         let messages: Vec<Message> = messages(body).collect();
         let mut rest = &messages[..];
-        while let Some((first, others)) = rest.split_first() {
-            if self.suspicion.is_suspect(first) {
+        while let Some(first) = rest.first() {
+            let (together, others) = rest.split_at(self.suspicion.together(rest));
+            if together.len() == 1 && self.suspicion.is_suspect(first) {
                 self.publish_alone(first, others).await?;
                 rest = others;
                 continue;
             }
-            let suspect = rest.iter().position(|message| self.suspicion.is_suspect(message));
-            let (together, others) = rest.split_at(suspect.unwrap_or(rest.len()));
             match self.link.publish(together).await {
                 Ok(()) => {
-                    self.suspicion.prove();
+                    self.suspicion.taken(together);
                     rest = others;
                 }
-                Err(Failure::Closed { sent, .. }) => {
+                Err(Failure::Closed { taken, sent, error }) => {
                     // The library counted, not we.
                     let sent = sent.min(together.len());
-                    let begin = sent.saturating_sub(self.link.unsure_max());
-                    self.suspicion.closed(&rest[begin..sent]);
-                    rest = &rest[begin..];
+                    let taken = taken.min(sent);
+                    self.suspicion.closed(&together[taken..sent], L::ALONE_MAX);
+                    rest = &rest[taken..];
+                    self.warn(sent - taken, &error);
                     self.pause().await;
                 }
                 Err(failure) => return Err(failure),
@@ -141,7 +153,7 @@ impl<L: Link> Connection<L> {
         loop {
             let error = match self.link.publish_alone(message).await {
                 Ok(()) => {
-                    self.suspicion.taken(message);
+                    self.suspicion.taken(slice::from_ref(message));
                     return Ok(());
                 }
                 Err(Failure::Closed { error, .. }) => error,
@@ -150,6 +162,7 @@ impl<L: Link> Connection<L> {
             let Message { line, ref topic, ref payload } = *message;
             let (topic, bytes) = (topic.clone(), payload.len());
             let mut verdict = self.suspicion.closed_at(message);
+            self.warn(1, &error);
             if verdict != Verdict::Refused {
                 self.pause().await;
             }
@@ -170,6 +183,18 @@ impl<L: Link> Connection<L> {
         match others.iter().find(|other| other.line != line) {
             Some(other) => self.link.publish_alone(other).await.is_ok(),
             None => false,
+        }
+    }
+
+    /// Nobody else tells of a connection that ends and is made anew before an attempt is over.
+    fn warn(&self, under_way: usize, error: &ConnectionError) {
+        if let Some(suppressed) = self.warnings.allow(self.start.elapsed()) {
+            let (host, port) = self.link.address();
+            tracing::warn!(
+                suppressed,
+                "mqtt {host}:{port}: the connection ended with {under_way} messages under way: \
+                 {error}; it is made anew and they are published again; see the broker's log"
+            );
         }
     }
 
@@ -249,6 +274,6 @@ mod tests {
         let refused = |code| Failure::Connection(ConnectionError::ConnectionRefused(code));
         assert!(refused(ConnectReturnCode::BadUserNamePassword).is_configuration());
         assert!(!refused(ConnectReturnCode::ServiceUnavailable).is_configuration());
-        assert!(!Failure::Silence.is_configuration());
+        assert!(!Failure::Silence(Duration::from_secs(30)).is_configuration());
     }
 }

@@ -1,9 +1,8 @@
 //! Events as MQTT messages, for those who act on them.
 //!
 //! One event becomes one JSON object that is published to one or more topics. What counts as
-//! delivered depends on the quality of service: at 0 that the message was handed to the socket (the
-//! protocol has no acknowledgement there, so what is in the socket when a connection breaks is
-//! lost unseen), at 1 and 2 that the broker has acknowledged it. An event that goes to several topics
+//! delivered depends on the quality of service: at 1 and 2 that the broker has acknowledged the message,
+//! at 0, where the protocol has no acknowledgement, that it has answered a ping behind it. An event that goes to several topics
 //! is delivered when all its messages are.
 //!
 //! | file | what |
@@ -62,7 +61,7 @@ impl MqttSettings {
 /// Quality of service: how hard a message is tried to be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Qos {
-    /// 0: sent once, never acknowledged.
+    /// 0: never acknowledged; sent again if the connection breaks before a ping behind it is answered.
     #[default]
     AtMostOnce,
     /// 1: sent until it is acknowledged.
