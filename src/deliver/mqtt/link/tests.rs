@@ -158,7 +158,9 @@ async fn the_answer_to_an_earlier_ping_proves_nothing() {
             while receive(&mut socket).await?.0 != PUBLISH {
                 pinged.notify_one();
             }
-            socket.write_all(&[PUBACK, PINGRESP].concat()).await.ok()
+            socket.write_all(&[PUBACK, PINGRESP].concat()).await.ok()?;
+            // Closes at the ping behind the message, and not before.
+            receive(&mut socket).await.map(drop)
         }
     })
     .await;
