@@ -13,7 +13,7 @@
 //! * Memory: [`HELD_BYTES_MAX`] of encoded events per destination. The buffers that hold them are at
 //!   most half empty, since small batches that wait are copied, which makes twice that the worst
 //!   case. Merged requests add [`REQUEST_BYTES_MAX`] each while they are under way.
-//! * Age: [`AGE_MAX`].
+//! * Age: [`AGE_MAX`] for what is in memory only; what is on disk has the spool's limit.
 //! * Requests under way: [`Settings::in_flight`]; one where order matters, and one as a probe while
 //!   the destination does not work.
 //!
@@ -62,7 +62,7 @@ pub use lane::Spooling;
 /// beside the buffer pool.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Events are held this long: a night's outage at a low rate passes without loss.
+/// Events that are in memory only are held this long: a night's outage at a low rate passes without loss.
 pub const AGE_MAX: Duration = Duration::from_hours(24);
 
 /// The longest wait between two attempts on a destination that does not work.
@@ -86,7 +86,7 @@ pub struct Settings {
     pub held_bytes_max: usize,
     /// Bytes up to which waiting batches are merged into one request.
     pub request_bytes_max: usize,
-    /// How long events are held at most.
+    /// How long events are held at most that are in memory only.
     pub age_max: Duration,
     /// The longest wait between two attempts.
     pub backoff_max: Duration,
@@ -508,14 +508,21 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         }
     }
 
+    /// What is in memory only is lost when it is too old. What is on disk too has the spool's limit,
+    /// and the spool counts it, when it comes upon it again.
     fn expire(&mut self) {
         let now = self.clock.now();
         while let Some(oldest) = self.waiting.first_entry()
+            && oldest.key().0 == Source::Queue
             && now >= oldest.get().taken_at + self.settings.age_max
         {
             let held = oldest.remove();
             self.books.expired(&held);
             self.finish(held);
+        }
+        if let Some(lane) = &self.lane {
+            let oldest_kept = lane.plan.settings.oldest_kept(self.clock.wall_ns());
+            while self.forget_stored(|held| held.oldest_ns < oldest_kept) {}
         }
     }
 
@@ -523,7 +530,9 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
     fn timer(&self) -> Option<Duration> {
         let now = self.clock.now();
         let oldest = self.waiting.first_key_value();
-        let expiry = oldest.map(|(_, oldest)| oldest.taken_at + self.settings.age_max);
+        // What is on disk is looked at before each attempt.
+        let unwritten = oldest.filter(|((source, ..), _)| *source == Source::Queue);
+        let expiry = unwritten.map(|(_, oldest)| oldest.taken_at + self.settings.age_max);
         let free = now < self.not_before && self.under_way.len() < self.slots();
         let retry = oldest.map(|_| self.not_before).filter(|_| free);
         let wake = [expiry, retry, self.disk_timer(now)].into_iter().flatten().min()?;

@@ -200,14 +200,10 @@ where
         }
     }
 
-    /// Whether all of a record is in memory as it was read.
-    pub fn is_whole(&self, record: u64) -> bool {
-        self.records.contains_key(&record) && !self.touched.contains(&record)
-    }
-
     /// A record is forgotten; it is still on disk.
     pub fn forget(&mut self, record: u64) {
         if self.records.remove(&record).is_some() {
+            self.touched.remove(&record);
             self.notes.push(Note::Unread(record));
         }
     }

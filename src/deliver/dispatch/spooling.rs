@@ -284,25 +284,40 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     /// Makes room for a batch that has come: what is on disk too is forgotten, else the oldest is
     /// lost.
     pub(super) fn evict(&mut self) -> bool {
-        let whole = |held: &Held| {
-            held.record.filter(|record| {
-                !held.tried && self.lane.as_ref().is_some_and(|lane| lane.is_whole(*record))
-            })
-        };
-        let mut stored = self.waiting.range((Source::Spool, 0, 0)..);
-        let stored = stored.find_map(|(key, held)| Some((*key, whole(held)?)));
-        if let Some((key, record)) = stored
-            && let Some(held) = self.waiting.remove(&key)
-        {
-            self.held_bytes -= held.bytes.len();
-            if let Some(lane) = &mut self.lane {
-                lane.forget(record);
-            }
+        // First what was not sent yet: it is read again when its turn comes, the other one sooner.
+        if self.forget_stored(|held| !held.tried) || self.forget_stored(|_| true) {
             return true;
         }
-        let Some((_, oldest)) = self.waiting.pop_first() else { return false };
+        let Some(oldest) = self.waiting.first_entry().filter(|it| it.key().0 == Source::Queue)
+        else {
+            return false;
+        };
+        let oldest = oldest.remove();
         self.books.expired(&oldest);
         self.finish(oldest);
+        true
+    }
+
+    /// Forgets the first record with a part of which `chosen` holds, unless another part is under
+    /// way; it is still on disk, and will be read again. False when there is none.
+    pub(super) fn forget_stored(&mut self, chosen: impl Fn(&Held) -> bool) -> bool {
+        let is_free =
+            |record| !self.under_way.values().any(|request| request.sent.record == Some(record));
+        let mut stored = self.waiting.range((Source::Spool, 0, 0)..);
+        let Some(record) = stored
+            .find_map(|(_, held)| held.record.filter(|record| chosen(held) && is_free(*record)))
+        else {
+            return false;
+        };
+        let mut parts = self.waiting.split_off(&(Source::Spool, record, 0));
+        self.waiting.extend(parts.split_off(&(Source::Spool, record + 1, 0)));
+        self.held_bytes -= parts.values().map(|part| part.bytes.len()).sum::<usize>();
+        if let Some(lane) = &mut self.lane {
+            lane.forget(record);
+            if parts.values().any(|part| part.tried) {
+                lane.note_tried(record);
+            }
+        }
         true
     }
 

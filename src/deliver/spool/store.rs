@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -245,7 +244,7 @@ impl<D: Storage> Spool<D> {
     pub async fn tend(&mut self, now_ns: u64) -> Result<(), SpoolError> {
         self.sync().await?;
         let busy = self.active.as_mut().is_some_and(|active| std::mem::take(&mut active.busy));
-        let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
+        let oldest_kept = self.settings.oldest_kept(now_ns);
         let writing = self.active.as_ref().map(|active| active.first);
         let mut gone = Vec::new();
         for (&first, segment) in &self.segments {
@@ -506,8 +505,4 @@ impl<D: Storage> Spool<D> {
         self.active = None;
         self.sync_folder().await
     }
-}
-
-pub(super) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -308,3 +308,40 @@ fn storms() {
         assert_eq!(full + ended.lost(LossReason::Expired), 0, "seed {seed}");
     }
 }
+
+/// Away for so long that what was read back has been tried again for more than a day.
+#[test]
+fn what_is_on_disk_does_not_expire_in_memory() {
+    let hour = Duration::from_hours(1);
+    for (max_age, delivered_then) in [(Duration::from_hours(7 * 24), 9), (30 * hour, 6)] {
+        let disk = FaultyDisk::new(1);
+        let mut world = world(&disk);
+        world.settings.backoff_max = hour;
+        world.spool.as_mut().unwrap().settings.max_age = max_age;
+        world.looks = vec![40 * hour];
+        let feed = Feed { gap: 30 * hour, sizes: vec![3; 3] };
+        let (away, attempts) = (75 * hour, Cell::new(0));
+        let clock = world.clock.clone();
+        let ended = world.run(&feed, |_, _| {
+            attempts.set(attempts.get() + 1);
+            if clock.now() < away { unavailable(None) } else { delivered() }
+        });
+        assert!(attempts.get() > 40, "tried again and again: {}", attempts.get());
+        let look = &ended.looks[0];
+        assert_eq!((look.spooled, look.lost.sum()), (3, 0), "kept for a night");
+        assert_eq!(ended.counts.delivered, delivered_then, "{max_age:?}: {:?}", ended.counts);
+        assert_eq!(ended.lost(LossReason::Expired), 9 - delivered_then);
+    }
+}
+
+/// Memory is full of what is on disk too, and was tried: it can be read again.
+#[test]
+fn what_is_on_disk_is_not_pushed_out_of_memory() {
+    let disk = FaultyDisk::new(1);
+    let mut world = World { unordered: false, ..world(&disk) };
+    world.settings.held_bytes_max = 3000;
+    let feed = Feed { gap: SECOND, sizes: vec![400; 40] };
+    let ended = world.run(&feed, |_, _| unavailable(None));
+    assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (16_000, 0));
+    assert_eq!(on_disk(&disk), numbers(16_000), "in order");
+}
