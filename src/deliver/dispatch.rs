@@ -27,8 +27,9 @@
 //! With a [`Spooling`], what a destination does not take goes to disk: after two seconds of failure, or
 //! when there is a record's worth of it, or when a slow destination has filled half of the memory.
 //! What lies there comes back beside what is new, one request of those under way, or all of them when
-//! nothing new waits. Where order matters, what is new goes behind it. At the end, what is still held
-//! is written.
+//! nothing new waits. Where order matters, what is new goes behind it, and behind a copy of what is
+//! under way: if that failed, it could not be written before the others any more. At the end, what is
+//! still held is written.
 
 mod backoff;
 mod books;
@@ -156,7 +157,9 @@ pub async fn run<T: Transport, C: Clock, D: Storage + Clone + 'static>(
         tokio::select! {
             biased;
             () = &mut deadline => break,
-            (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
+            (key, epoch, outcome) = first_done(&mut attempts), if !state.is_copying() => {
+                state.settle(key, epoch, outcome);
+            }
             report = operation_done(&mut state.lane) => state.settle_operation(report),
             batch = state.receiver.recv(), if state.open => if let Some(batch) = batch {
                 state.admit(batch);
@@ -200,6 +203,8 @@ async fn first_done<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
 
 /// One request.
 struct UnderWay {
+    /// Where it waits if it fails.
+    place: Key,
     sent: Held,
     /// What it was merged from; empty when it was not. After a failure they wait on their own again,
     /// and are not merged any more: one on which the destination chokes must not take others along.
@@ -342,10 +347,11 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
                 parts.push((next, part));
             }
         }
-        let Some((last, _)) = parts.last() else { return UnderWay { sent: first, parts } };
+        let place = key;
+        let Some((last, _)) = parts.last() else { return UnderWay { place, sent: first, parts } };
         self.cursors[last.0 as usize] = Some(*last);
         parts.insert(0, (key, first));
-        UnderWay { sent: Held::merged(&parts, length), parts }
+        UnderWay { place, sent: Held::merged(&parts, length), parts }
     }
 
     fn settle(&mut self, key: Key, epoch: u64, outcome: Outcome) {
@@ -353,6 +359,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             debug_assert!(false, "an attempt without its request");
             return;
         };
+        let key = request.place;
         match outcome {
             Outcome::Delivered => {
                 let held = self.answered(request, epoch);
@@ -380,11 +387,11 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             }
             Outcome::Misconfigured { reason } => {
                 self.books.misconfigured(&reason);
-                self.retry(key, request, epoch, None);
+                self.retry(request, epoch, None);
             }
             Outcome::Unavailable { reason, after } => {
                 self.books.unavailable(&reason);
-                self.retry(key, request, epoch, after);
+                self.retry(request, epoch, after);
             }
         }
     }
@@ -457,20 +464,31 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
     }
 
     /// Keeps what was sent and leaves the destination alone for a while.
-    fn retry(&mut self, key: Key, request: UnderWay, epoch: u64, asked: Option<Duration>) {
+    fn retry(&mut self, request: UnderWay, epoch: u64, asked: Option<Duration>) {
         if epoch == self.epoch {
             self.epoch += 1;
             self.failing_since.get_or_insert(self.clock.now());
             self.not_before = self.clock.now() + self.backoff.wait(asked);
         }
-        let UnderWay { sent, mut parts } = request;
-        if parts.is_empty() {
-            parts.push((key, sent));
-        }
-        for (key, part) in parts {
+        for (key, part) in self.taken_back(request) {
             let part = self.compact(part);
             self.waiting.insert(key, Held { tried: true, ..part });
         }
+    }
+
+    /// The parts of a request that has failed, or is not waited for any more.
+    fn taken_back(&mut self, request: UnderWay) -> Vec<(Key, Held)> {
+        let UnderWay { place, sent, parts } = request;
+        if parts.is_empty() {
+            return vec![(place, sent)];
+        }
+        if let (Some(record), Some(lane)) = (sent.record, &mut self.lane) {
+            // There was one part of it.
+            for _ in 1..parts.len() {
+                lane.cut(record, 1);
+            }
+        }
+        parts
     }
 
     /// Gives the buffer of a small part back when the part has to wait.

@@ -52,8 +52,8 @@ type Ended<D> = (Option<Spool<D>>, Report);
 #[derive(Debug)]
 pub(super) enum Report {
     Opened(Result<Found, SpoolError>),
-    /// With the sequence of the record, and whether it is to be sent from memory.
-    Written(Result<(u64, bool), SpoolError>),
+    /// With the sequence of the record, and the record if it stays in memory.
+    Written(Result<(u64, Option<Held>), SpoolError>),
     Read(Result<Option<Record>, SpoolError>),
     Tended(Result<(), SpoolError>),
 }
@@ -73,6 +73,8 @@ pub(super) struct Lane<D: Storage> {
     notes: Vec<Note>,
     /// Parts that are being written.
     pub writing: Vec<(Key, Held)>,
+    /// The request under way of which a copy is being written.
+    pub copying: Option<Key>,
     /// Records in memory, and in how many parts they are.
     pub records: BTreeMap<u64, u32>,
     /// Those of which only a part is left.
@@ -101,6 +103,7 @@ where
             operation: None,
             notes: Vec::new(),
             writing: Vec::new(),
+            copying: None,
             records: BTreeMap::new(),
             touched: BTreeSet::new(),
             tried: BTreeSet::new(),
@@ -220,18 +223,30 @@ where
 
     /// Writes `parts` as one record. It is to be sent from memory too when `send` holds.
     pub fn begin_write(&mut self, parts: Vec<(Key, Held)>, send: bool, now_ns: u64) {
-        let Some(mut spool) = self.spool.take() else { return };
         let record = joined(&parts);
         self.writing = parts;
+        // Behind others that are still on disk it has to be read back like them.
+        let send = send && self.unread == 0;
+        self.push(record, send, now_ns);
+    }
+
+    /// Writes a copy of the request `key`, which is under way.
+    pub fn begin_copy(&mut self, key: Key, copy: Held, now_ns: u64) {
+        self.copying = Some(key);
+        self.push(copy, true, now_ns);
+    }
+
+    /// Writes a record; with `keep` it stays in memory too.
+    fn push(&mut self, record: Held, keep: bool, now_ns: u64) {
+        let Some(mut spool) = self.spool.take() else { return };
         self.operation = Some(Box::pin(async move {
-            // Behind others that are still on disk it has to be read back like them.
-            let send = send && spool.unread_events() == 0;
-            let Held { bytes, events, oldest_ns, .. } = record;
-            let written = spool.push(&bytes, events, oldest_ns, now_ns).await;
-            if let (Ok(sequence), true) = (&written, send) {
+            let Held { ref bytes, events, oldest_ns, .. } = record;
+            let written = spool.push(bytes, events, oldest_ns, now_ns).await;
+            if let (Ok(sequence), true) = (&written, keep) {
                 spool.claim(*sequence, events);
             }
-            (Some(spool), Report::Written(written.map(|sequence| (sequence, send))))
+            let written = written.map(|sequence| (sequence, keep.then_some(record)));
+            (Some(spool), Report::Written(written))
         }));
     }
 
@@ -279,7 +294,7 @@ where
 }
 
 /// Parts as one.
-pub(super) fn joined(parts: &[(Key, Held)]) -> Held {
+fn joined(parts: &[(Key, Held)]) -> Held {
     let length = parts.iter().map(|(_, part)| part.bytes.len()).sum();
     Held::merged(parts, length)
 }

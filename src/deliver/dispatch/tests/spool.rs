@@ -345,3 +345,52 @@ fn what_is_on_disk_is_not_pushed_out_of_memory() {
     assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (16_000, 0));
     assert_eq!(on_disk(&disk), numbers(16_000), "in order");
 }
+
+/// Where order matters, a request hangs until memory would be full many times.
+#[test]
+fn what_waits_behind_a_request_that_hangs_goes_to_disk_in_order() {
+    let minute = 60 * SECOND;
+    let away = Outcome::Unavailable { reason: reason(), after: None };
+    let refused = Outcome::RefusedLines { lines: vec![3], reason: reason() };
+    let answers = [Outcome::Delivered, away, Outcome::TooLarge, refused];
+    for (answer, request_bytes_max) in
+        answers.into_iter().flat_map(|it| [(it.clone(), 0), (it, 500)])
+    {
+        let lost = u64::from(matches!(answer, Outcome::RefusedLines { .. }));
+        let disk = FaultyDisk::new(1);
+        let mut world = World { unordered: false, ..world(&disk) };
+        world.settings.held_bytes_max = 3000;
+        world.settings.request_bytes_max = request_bytes_max;
+        world.looks = vec![minute];
+        // The second, so that it is one of several batches.
+        let feed = Feed { gap: 500 * MS, sizes: vec![20; 200] };
+        let ended = world.run(&feed, |number, _| match number {
+            0 => (2 * SECOND, Some(Outcome::Delivered)),
+            1 => (minute, Some(answer.clone())),
+            _ => delivered(),
+        });
+        assert!(ended.looks[0].spooled > 1500, "while it hangs: {:?}", ended.looks[0]);
+        assert_eq!((ended.counts.lost.sum(), ended.lost(LossReason::Refused)), (lost, lost));
+        let merged = ended.seen[1].body.lines().count();
+        assert_eq!(merged > 20, request_bytes_max > 0, "{merged} events in the request");
+        let stored = [ended.stored, on_disk(&disk)].concat();
+        let mut expected = numbers(4000);
+        if lost > 0 {
+            expected.remove(23);
+        }
+        assert_eq!(stored, expected, "in order, each once, after {answer:?}");
+    }
+}
+
+/// The same, and the engine stops while it hangs.
+#[test]
+fn a_stop_while_a_request_hangs() {
+    let disk = FaultyDisk::new(1);
+    let deadline = Some(105 * SECOND);
+    let mut world = World { unordered: false, deadline, ..world(&disk) };
+    world.settings.held_bytes_max = 3000;
+    let feed = Feed { gap: 500 * MS, sizes: vec![20; 200] };
+    let ended = world.run(&feed, |_, _| (SECOND, None));
+    assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (4000, 0));
+    assert_eq!(on_disk(&disk), numbers(4000), "in order");
+}
