@@ -69,10 +69,7 @@ impl Storage for PlainDisk {
 
     async fn create(&self, path: &Path) -> io::Result<PlainFile> {
         let path = path.to_owned();
-        blocking(move || {
-            Ok(PlainFile { file: Arc::new(create_new(&path)?), end: 0 })
-        })
-        .await
+        blocking(move || Ok(PlainFile { file: Arc::new(create_new(&path)?), end: 0 })).await
     }
 
     async fn read(&self, path: &Path, from: u64, most: usize) -> io::Result<Bytes> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -41,6 +42,11 @@ impl<D> Spooling<D> {
 /// The longest wait between two attempts on a disk that does not work.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// A disk that does not answer for so long is taken for one that does not work: what it was asked for
+/// goes on, and nothing else waits for it. One that wakes up, or retries a bad sector, has answered by
+/// then, and of what comes meanwhile memory holds as much at six megabytes a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Records that are remembered as sent before: attempts in an outage of hours. More would only be
 /// missing in the count of retries.
 const TRIED_MAX: usize = 4096;
@@ -70,6 +76,9 @@ pub(super) struct Lane<D: Storage> {
     pub plan: Spooling<D>,
     pub spool: Option<Spool<D>>,
     operation: Option<Pin<Box<dyn Future<Output = Ended<D>>>>>,
+    /// When it began, and whether it takes too long.
+    begun: Duration,
+    late: bool,
     notes: Vec<Note>,
     /// Parts that are being written.
     pub writing: Vec<(Key, Held)>,
@@ -101,6 +110,8 @@ where
             plan,
             spool: None,
             operation: None,
+            begun: Duration::ZERO,
+            late: false,
             notes: Vec::new(),
             writing: Vec::new(),
             copying: None,
@@ -118,11 +129,37 @@ where
 
     /// Whether what is given to it will be on disk soon, as far as is known.
     pub fn works(&self) -> bool {
-        !self.backoff.failing()
+        !self.backoff.failing() && !self.late
     }
 
     pub fn is_busy(&self) -> bool {
         self.operation.is_some()
+    }
+
+    /// The operation under way, if there is one, began now.
+    pub fn begins(&mut self, now: Duration) {
+        self.begun = now;
+    }
+
+    /// When the operation under way will have taken too long.
+    pub fn late_at(&self) -> Option<Duration> {
+        (self.is_busy() && !self.late).then_some(self.begun + PATIENCE)
+    }
+
+    /// The operation under way takes too long.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Looks whether the operation takes too long; an error when that is news.
+    pub fn look_at_clock(&mut self, now: Duration) -> Result<(), SpoolError> {
+        if self.late_at().is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        self.late = true;
+        let text = format!("the disk has not answered for {} s", PATIENCE.as_secs());
+        let error = io::Error::new(io::ErrorKind::TimedOut, text);
+        Err(SpoolError::Io { action: "use", path: self.plan.settings.folder.clone(), error })
     }
 
     /// Whether anything lies, or may lie, on disk that has no outcome.
@@ -275,6 +312,7 @@ where
         })
         .await;
         self.operation = None;
+        self.late = false;
         self.spool = spool;
         self.opened |= self.spool.is_some();
         self.at_rest();

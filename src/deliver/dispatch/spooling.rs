@@ -24,13 +24,23 @@ const SAVE_MAX: Duration = Duration::from_millis(1500);
 const LAST_ATTEMPTS: u32 = 3;
 
 impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
-    /// Begins what the disk is to do next.
+    /// Begins what the disk is to do next, unless it is busy.
     pub(super) fn begin_operation(&mut self) {
-        let (now, now_ns) = (self.clock.now(), self.clock.wall_ns());
+        let now = self.clock.now();
         let Some(lane) = &mut self.lane else { return };
-        if lane.is_busy() || now < lane.not_before {
-            return;
+        if lane.is_busy() {
+            if let Err(error) = lane.look_at_clock(now) {
+                self.books.spool_trouble(now, &error);
+            }
+        } else if now >= lane.not_before {
+            lane.begins(now);
+            self.begin_next(now);
         }
+    }
+
+    fn begin_next(&mut self, now: Duration) {
+        let now_ns = self.clock.wall_ns();
+        let Some(lane) = &mut self.lane else { return };
         let Some(spool) = lane.at_rest() else { return lane.begin_open() };
         let (idle, dirty) = (spool.bytes() == 0, spool.is_dirty());
         let record_bytes = usize::try_from(spool.record_bytes()).unwrap_or(usize::MAX);
@@ -59,7 +69,10 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
 
     /// When something is due on disk that is not now.
     pub(super) fn disk_timer(&self, now: Duration) -> Option<Duration> {
-        let lane = self.lane.as_ref().filter(|lane| !lane.is_busy())?;
+        let lane = self.lane.as_ref()?;
+        if lane.is_busy() {
+            return lane.late_at();
+        }
         if now < lane.not_before {
             return Some(lane.not_before);
         }
@@ -368,7 +381,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     pub(super) fn may_end(&self) -> bool {
         let Some(lane) = &self.lane else { return self.is_empty() };
         if lane.is_busy() {
-            return false;
+            return lane.is_late() && self.is_empty() && lane.writing.is_empty();
         }
         self.is_empty() || (self.backoff.failing() && lane.works() && lane.spool.is_some())
     }

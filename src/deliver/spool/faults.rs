@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -45,6 +45,8 @@ struct State {
     capacity: usize,
     /// Syncs of files say that they worked and do nothing.
     lying: bool,
+    /// Appending and listing do not end.
+    stalled: bool,
     /// The operation, counted from now, that fails.
     fails_in: Option<u32>,
     /// What the files' times of change show.
@@ -170,6 +172,7 @@ impl FaultyDisk {
             random: fastrand::Rng::with_seed(seed),
             capacity: usize::MAX / 2,
             lying: false,
+            stalled: false,
             fails_in: None,
             now_ns: 1,
         })))
@@ -183,6 +186,15 @@ impl FaultyDisk {
     /// From now on syncs of files do nothing, or work again.
     pub fn set_lying(&self, lying: bool) {
         self.0.borrow_mut().lying = lying;
+    }
+
+    /// From now on appending and listing do not end until this is taken back, and somebody looks.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.0.borrow_mut().stalled = stalled;
+    }
+
+    async fn answer(&self) {
+        poll_fn(|_| if self.0.borrow().stalled { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// The operation after `after` others fails, once.
@@ -284,6 +296,7 @@ impl Disk for FaultyDisk {
     }
 
     async fn append(&self, file: &mut FaultyFile, bytes: Bytes) -> io::Result<()> {
+        self.answer().await;
         let state = &mut *self.0.borrow_mut();
         assert_eq!(file.life, state.life, "a file from before the crash");
         state.write(file.file, file.end, &bytes)?;
@@ -361,6 +374,7 @@ impl Storage for FaultyDisk {
     }
 
     async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        self.answer().await;
         let state = &mut *self.0.borrow_mut();
         state.operate()?;
         if !state.folders.contains(folder) {

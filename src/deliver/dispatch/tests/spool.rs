@@ -394,3 +394,37 @@ fn a_stop_while_a_request_hangs() {
     assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (4000, 0));
     assert_eq!(on_disk(&disk), numbers(4000), "in order");
 }
+
+/// The disk hangs, at the start or at a write; the destination works.
+#[test]
+fn nothing_waits_for_ever_for_a_disk_that_hangs() {
+    for (ordered, always, at_start) in
+        [(true, false, true), (false, true, true), (false, true, false), (true, true, false)]
+    {
+        let disk = FaultyDisk::new(1);
+        disk.set_stalled(at_start);
+        let mut world = World { unordered: !ordered, ..world(&disk) };
+        world.spool.as_mut().unwrap().always = always;
+        let feed = Feed { gap: SECOND, sizes: vec![5; 40] };
+        let ended = world.run(&feed, |number, _| {
+            match number {
+                2 => disk.set_stalled(true),
+                20 => disk.set_stalled(false),
+                _ => {}
+            }
+            delivered()
+        });
+        let seen = ended.seen.iter().map(|seen| seen.at);
+        let gap = seen.clone().zip(seen.skip(1)).map(|(a, b)| b.saturating_sub(a)).max().unwrap();
+        assert!(gap < 12 * SECOND && ended.seen[0].at < 12 * SECOND, "{:?}", ended.seen);
+        assert_eq!((ended.counts.delivered, ended.counts.lost.sum()), (200, 0));
+        assert_eq!(sorted(ended.stored), numbers(200), "each once");
+    }
+    // Nothing is left to do when it stops, except that the disk has not answered.
+    let disk = FaultyDisk::new(1);
+    disk.set_stalled(true);
+    let mut world = World { deadline: Some(60 * SECOND), unordered: false, ..world(&disk) };
+    world.looks = vec![30 * SECOND];
+    let ended = world.run(&Feed { gap: SECOND, sizes: vec![5; 20] }, |_, _| delivered());
+    assert_eq!((ended.counts.delivered, ended.looks[0].held), (100, 0));
+}
