@@ -457,7 +457,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
         for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
-                Ok(_) => {
+                Ok(()) => {
                     self.books.look_at(spool);
                     break;
                 }

@@ -277,10 +277,10 @@ impl<D: Storage> Spool<D> {
         Ok(())
     }
 
-    /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
-    /// bytes that stay on disk; nothing is to be written or read afterwards. After an error it may be
-    /// tried again; without success, what was done in segments that stay is sent again.
-    pub async fn close(&mut self) -> Result<u64, SpoolError> {
+    /// Ends well: the next start sends nothing twice. What is handed out counts as unread.
+    /// Nothing is to be written or read afterwards. After an error it may be tried again; without
+    /// success, what was done in segments that stay is sent again.
+    pub async fn close(&mut self) -> Result<(), SpoolError> {
         self.out.clear();
         self.read_at = 0;
         match &self.active {
@@ -313,7 +313,7 @@ impl<D: Storage> Spool<D> {
         if self.lock.is_some() {
             self.sync_folder().await?;
         }
-        Ok(self.bytes)
+        Ok(())
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
