@@ -129,20 +129,25 @@ struct Bounds {
     /// Encoded, and delivered or refused or lost since the checkpoint.
     came: u64,
     went: u64,
+    /// Events that were on disk as far as the ledger knew, if the power has failed since then.
+    unsure: u64,
 }
 
 impl Left {
-    pub fn new(snapshot: &Snapshot, now: &Known, then: &Known) -> Self {
+    pub fn new(snapshot: &Snapshot, places: &[Place], now: &Known, then: &Known) -> Self {
         let since = |now: u64, then: u64| now.saturating_sub(then);
-        let places = snapshot.destinations.iter().enumerate().map(|(index, counted)| {
+        let left = snapshot.destinations.iter().enumerate().map(|(index, counted)| {
             let then = then.places.get(index).copied().unwrap_or_default();
             let before = counted.left.map(|left| (left.in_memory, left.spool));
             let (left, spool) = before.unwrap_or((0, Some(counted.counts.spool)));
+            // In a life before this one, which ended before it had opened the spool.
+            let unsure = counted.left.filter(|_| places[index].power_failed);
             Some(Bounds {
                 in_memory: counted.in_flight + left,
                 next: spool.map_or(0, |spool| spool.next),
                 came: since(now.places[index].0, then.0),
                 went: since(now.places[index].1, then.1),
+                unsure: unsure.map_or(0, |left| left.on_disk),
             })
         });
         let listeners = snapshot.listeners.iter().zip(now.listeners).zip(then.listeners);
@@ -150,7 +155,7 @@ impl Left {
             (counted.queued, since(now.0, then.0).max(since(now.1, then.1)))
         });
         let queued: Vec<_> = queued.collect();
-        Self { places: places.collect(), queued: queued.try_into().ok() }
+        Self { places: left.collect(), queued: queued.try_into().ok() }
     }
 
     pub fn check_queued(&self, counted: [u64; Listener::COUNT]) {
@@ -172,7 +177,8 @@ impl Left {
             if let Some(left) = bounds.take_if(|_| counted.counts.settled > 0) {
                 // What was being written at the end may be on disk.
                 let written = counted.counts.spool.next.saturating_sub(left.next);
-                let lost = left.in_memory.saturating_sub(written);
+                let missing = left.next.saturating_sub(counted.counts.spool.next).min(left.unsure);
+                let lost = left.in_memory.saturating_sub(written) + missing;
                 let crash = counted.counts.lost.get(LossReason::Crash);
                 assert!(
                     crash <= lost + left.went && crash + left.came >= lost,

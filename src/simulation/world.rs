@@ -60,6 +60,8 @@ pub struct Place {
     /// without a count. And those that had an outcome then: they may be counted and not lost.
     came: u64,
     went: u64,
+    /// Whether the power has failed since its spool was opened last.
+    pub power_failed: bool,
     /// Whether its disk has faults, besides forgetting what is not synced.
     faulty: bool,
     /// Whether it has had none so far.
@@ -205,9 +207,12 @@ impl World {
             End::PowerOff => self.checkpoints.power_off(random),
         }
         let (known, then) = (Known::new(snapshot, &self.places), self.checkpoints.known());
+        for (place, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
+            place.power_failed &= counted.counts.settled == 0;
+        }
         self.left = Left::default();
         if end == End::Kill {
-            self.left = Left::new(snapshot, &known, &then);
+            self.left = Left::new(snapshot, &self.places, &known, &then);
         }
         for (index, place) in self.places.iter_mut().enumerate() {
             let then = then.places.get(index).copied().unwrap_or_default();
@@ -228,6 +233,7 @@ impl World {
                         place.disk.kill();
                     } else {
                         place.disk.power_off();
+                        place.power_failed = true;
                     }
                 }
             }
@@ -286,6 +292,7 @@ impl Place {
             assigned_before: 0,
             came: 0,
             went: 0,
+            power_failed: false,
             faulty: random.bool(),
             fine: true,
         }
