@@ -151,7 +151,9 @@ async fn look_at<'a, D: Storage>(
         _ => (Some(0), PREFIX, first),
     };
     if let Some(base) = base {
-        let bytes = match disk.read(path, base, READ_MAX).await {
+        // Behind the end lies what an append that failed has left, until the next one is there instead.
+        let most = usize::try_from(length.saturating_sub(base)).unwrap_or(READ_MAX).min(READ_MAX);
+        let bytes = match disk.read(path, base, most).await {
             // Somebody removed it: its events are missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
             read => read.map_err(|error| SpoolError::io("read", path, error))?,

@@ -294,6 +294,21 @@ fn torn_at_each_byte() {
     }
 }
 
+/// What a failed append has left is read together with what is whole, and then written over.
+#[test]
+fn a_torn_append_does_not_hide_the_next() {
+    for seed in 0..20 {
+        let disk = FaultyDisk::new(seed);
+        let (mut spool, _) = open(&disk, MANY);
+        push(&mut spool, 0, 2);
+        disk.fail_in(Some(0));
+        at_once(spool.push(lines(1, 20, 100).as_bytes(), 20, 1, 1)).unwrap_err();
+        assert_eq!(read_all(&mut spool), [0]);
+        push(&mut spool, 2, 2);
+        assert_eq!((read_all(&mut spool), spool.take_lost()), (vec![2], Lost::default()));
+    }
+}
+
 /// What a sync could not write, the system may forget: the next says that it worked.
 #[test]
 fn a_sync_that_failed_is_not_repeated() {
