@@ -83,6 +83,20 @@ pub struct World {
     pub last_ns: u64,
     /// Polls in all lives.
     pub steps: u64,
+    /// Whether the last life came to the step at which it was to crash.
+    pub reached: bool,
+    /// The steps of the last life at which somebody began to wait for a disk, and for what.
+    pub waits: Vec<(u64, &'static str)>,
+}
+
+/// When a world is to crash, besides the lives before, which crash when their time is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    /// Counted from 0.
+    pub life: usize,
+    pub end: End,
+    /// Polls in that life.
+    pub step: u64,
 }
 
 /// What a seed came to.
@@ -134,32 +148,49 @@ impl World {
             left: Left::default(),
             last_ns: 0,
             steps: 0,
+            reached: false,
+            waits: Vec::new(),
         }
     }
 
-    /// Lives until the end, or until step `crash_at` of the first life, and from then on to the end.
-    pub fn run(mut self, crash_at: Option<(End, u64)>) -> Summary {
-        let mut summary = Summary::default();
-        let mut ends: Vec<End> = (0..self.random.usize(0..6))
+    /// Lives until the end.
+    pub fn run(mut self) -> Summary {
+        let ends: Vec<End> = (0..self.random.usize(0..6))
             .map(|_| [End::Stop, End::Kill, End::PowerOff][self.random.usize(0..3)])
             .collect();
-        if let Some((end, _)) = crash_at {
-            ends = vec![end];
-        }
-        ends.push(End::Peace);
+        let mut summary = Summary::default();
         for end in ends {
-            let most = match (crash_at, end) {
-                (Some((_, step)), End::Kill | End::PowerOff) => step,
-                // As often early as late.
-                (None, End::Kill | End::PowerOff) => 1 << self.random.u32(1..12),
-                _ => u64::MAX,
-            };
-            summary.crashes += u64::from(matches!(end, End::Kill | End::PowerOff));
-            self.begin_life(end);
-            let snapshot = life::run(&mut self, &Life::draw(end, most));
-            self.end_life(end, &snapshot);
-            summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
+            // As often early as late.
+            let crashes = matches!(end, End::Kill | End::PowerOff);
+            let most = if crashes { 1 << self.random.u32(1..12) } else { u64::MAX };
+            self.live(end, most, &mut summary);
         }
+        self.end(summary)
+    }
+
+    /// Lives until a crash; what is left then is to be looked at before [`World::end`].
+    pub fn run_to(&mut self, crash: Crash) -> Summary {
+        // As many as are drawn otherwise, so that a seed is the same world.
+        let _ = self.random.usize(0..6);
+        let mut summary = Summary::default();
+        for life in 0..=crash.life {
+            let most = if life == crash.life { crash.step } else { u64::MAX };
+            self.live(crash.end, most, &mut summary);
+        }
+        summary
+    }
+
+    fn live(&mut self, end: End, most: u64, summary: &mut Summary) {
+        summary.crashes += u64::from(matches!(end, End::Kill | End::PowerOff));
+        self.begin_life(end);
+        let snapshot = life::run(self, &Life::draw(end, most));
+        self.end_life(end, &snapshot);
+        summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
+    }
+
+    /// A last life in which everything works, and the judgement of all.
+    pub fn end(mut self, mut summary: Summary) -> Summary {
+        self.live(End::Peace, u64::MAX, &mut summary);
         for place in &self.places {
             place.judge(summary.crashes > 0);
             let truth = place.truth.lock().unwrap();
