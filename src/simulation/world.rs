@@ -60,8 +60,6 @@ pub struct Place {
     /// without a count. And those that had an outcome then: they may be counted and not lost.
     came: u64,
     went: u64,
-    /// Whether the power has failed since its spool was opened last.
-    pub power_failed: bool,
     /// Whether its disk has faults, besides forgetting what is not synced.
     faulty: bool,
     /// Whether it has had none so far.
@@ -81,6 +79,8 @@ pub struct World {
     pub left: Left,
     /// The receive time of the last datagram; none has the same.
     pub last_ns: u64,
+    /// Per place, whether the power has failed since its spool was opened last.
+    power_failed: Vec<bool>,
     /// Polls in all lives.
     pub steps: u64,
     /// Whether the last life came to the step at which it was to crash.
@@ -127,7 +127,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let clock = SimulatedClock::default();
-        let places =
+        let places: Vec<Place> =
             (0..random.usize(1..=2)).map(|index| Place::new(index, &clock, &mut random)).collect();
         let shard = shard::Settings {
             flush_interval: Duration::from_millis([1, 100, 1000][random.usize(0..3)]),
@@ -140,6 +140,7 @@ impl World {
         Self {
             random,
             clock,
+            power_failed: vec![false; places.len()],
             places,
             cluster,
             shards,
@@ -238,12 +239,15 @@ impl World {
             End::PowerOff => self.checkpoints.power_off(random),
         }
         let (known, then) = (Known::new(snapshot, &self.places), self.checkpoints.known());
-        for (place, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
-            place.power_failed &= counted.counts.settled == 0;
+        for (failed, counted) in self.power_failed.iter_mut().zip(&snapshot.destinations) {
+            *failed &= counted.counts.settled == 0;
         }
         self.left = Left::default();
         if end == End::Kill {
-            self.left = Left::new(snapshot, &self.places, &known, &then);
+            self.left = Left::new(snapshot, &self.power_failed, &known, &then);
+        }
+        if end == End::PowerOff {
+            self.power_failed.fill(true);
         }
         for (index, place) in self.places.iter_mut().enumerate() {
             let then = then.places.get(index).copied().unwrap_or_default();
@@ -264,7 +268,6 @@ impl World {
                         place.disk.kill();
                     } else {
                         place.disk.power_off();
-                        place.power_failed = true;
                     }
                 }
             }
@@ -323,7 +326,6 @@ impl Place {
             assigned_before: 0,
             came: 0,
             went: 0,
-            power_failed: false,
             faulty: random.bool(),
             fine: true,
         }
