@@ -37,7 +37,7 @@ section! {
         tags_as_fields: Vec<String> = Vec::new();
         /// How senders are checked.
         source_validation: SourceValidation = SourceValidation::default();
-        /// Time to deliver what is there when stopped; the rest is counted as `shutdown`.
+        /// Time to deliver what is there when stopped; the rest is spooled, or counted as `shutdown`.
         shutdown_timeout: Millis = Millis::seconds(10) => Millis::new(1)..=Millis::seconds(600);
         /// The page, statistics, metrics and health.
         console: Console = Console::default();

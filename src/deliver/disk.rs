@@ -69,11 +69,7 @@ impl Storage for PlainDisk {
 
     async fn create(&self, path: &Path) -> io::Result<PlainFile> {
         let path = path.to_owned();
-        blocking(move || {
-            let file = owners(OpenOptions::new().write(true).create_new(true)).open(&path)?;
-            Ok(PlainFile { file: Arc::new(file), end: 0 })
-        })
-        .await
+        blocking(move || Ok(PlainFile { file: Arc::new(create_new(&path)?), end: 0 })).await
     }
 
     async fn read(&self, path: &Path, from: u64, most: usize) -> io::Result<Bytes> {
@@ -155,6 +151,10 @@ impl Storage for PlainDisk {
     }
 }
 
+fn create_new(path: &Path) -> io::Result<File> {
+    owners(OpenOptions::new().write(true).create_new(true)).open(path)
+}
+
 /// Only the owner may read what is created.
 fn owners(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
@@ -216,11 +216,11 @@ pub use uring::{UringDisk, UringFile};
 mod uring {
     use bytes::BytesMut;
 
-    use super::{Bytes, Disk, Listed, OpenOptions, Path, PlainDisk, Storage, fs, io, owners};
+    use super::{Bytes, Disk, Listed, Path, PlainDisk, Storage, blocking, create_new, fs, io};
 
     /// Files through `io_uring`. What it has no operation for, or tokio-uring none, and what happens
-    /// once per segment or less, goes the way of [`PlainDisk`]: making and listing folders, bringing
-    /// names to the disk, cutting, locking.
+    /// once per segment or less, goes the way of [`PlainDisk`]: making files, making and listing folders,
+    /// bringing names to the disk, cutting, locking.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct UringDisk;
 
@@ -266,9 +266,9 @@ mod uring {
         type Lock = fs::File;
 
         async fn create(&self, path: &Path) -> io::Result<UringFile> {
-            // tokio-uring has no way to say who may read the file. Making one in a folder that is in
-            // use does not wait for the disk.
-            let file = owners(OpenOptions::new().write(true).create_new(true)).open(path)?;
+            // tokio-uring has no way to say who may read the file.
+            let path = path.to_owned();
+            let file = blocking(move || create_new(&path)).await?;
             Ok(UringFile { file: tokio_uring::fs::File::from_std(file), end: 0 })
         }
 
@@ -379,9 +379,32 @@ mod tests {
         assert!(disk.free(&folder).await.unwrap().is_none_or(|free| free > 0));
     }
 
+    /// All threads for blocking work are busy, as when the disk stalls: whatever is asked of it waits,
+    /// and this thread does not.
+    async fn waits_for_nothing<D: Storage>(disk: D) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("segment");
+        let builder = &mut tokio::runtime::Builder::new_current_thread();
+        let other = builder.max_blocking_threads(1).build().unwrap();
+        let (release, stalled) = std::sync::mpsc::channel::<()>();
+        other.spawn_blocking(move || stalled.recv());
+        let mut create = std::pin::pin!(disk.create(&path));
+        {
+            let _stalls = other.enter();
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(create.as_mut().poll(&mut context).is_pending());
+            assert!(!path.exists());
+        }
+        drop(release);
+        create.await.map(|_| ()).unwrap();
+        assert!(path.exists());
+        other.shutdown_background();
+    }
+
     async fn all<D: Storage + Copy>(disk: D) {
         appends(disk).await;
         keeps_files(disk).await;
+        waits_for_nothing(disk).await;
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! * Memory: [`HELD_BYTES_MAX`] of encoded events per destination. The buffers that hold them are at
 //!   most half empty, since small batches that wait are copied, which makes twice that the worst
 //!   case. Merged requests add [`REQUEST_BYTES_MAX`] each while they are under way.
-//! * Age: [`AGE_MAX`].
+//! * Age: [`AGE_MAX`] for what is in memory only; what is on disk has the spool's limit.
 //! * Requests under way: [`Settings::in_flight`]; one where order matters, and one as a probe while
 //!   the destination does not work.
 //!
@@ -27,8 +27,9 @@
 //! With a [`Spooling`], what a destination does not take goes to disk: after two seconds of failure, or
 //! when there is a record's worth of it, or when a slow destination has filled half of the memory.
 //! What lies there comes back beside what is new, one request of those under way, or all of them when
-//! nothing new waits. Where order matters, what is new goes behind it. At the end, what is still held
-//! is written.
+//! nothing new waits. Where order matters, what is new goes behind it, and behind a copy of what is
+//! under way: if that failed, it could not be written before the others any more. At the end, what is
+//! still held is written.
 
 mod backoff;
 mod books;
@@ -62,7 +63,7 @@ pub use lane::Spooling;
 /// beside the buffer pool.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Events are held this long: a night's outage at a low rate passes without loss.
+/// Events that are in memory only are held this long: a night's outage at a low rate passes without loss.
 pub const AGE_MAX: Duration = Duration::from_hours(24);
 
 /// The longest wait between two attempts on a destination that does not work.
@@ -86,7 +87,7 @@ pub struct Settings {
     pub held_bytes_max: usize,
     /// Bytes up to which waiting batches are merged into one request.
     pub request_bytes_max: usize,
-    /// How long events are held at most.
+    /// How long events are held at most that are in memory only.
     pub age_max: Duration,
     /// The longest wait between two attempts.
     pub backoff_max: Duration,
@@ -156,7 +157,9 @@ pub async fn run<T: Transport, C: Clock, D: Storage + Clone + 'static>(
         tokio::select! {
             biased;
             () = &mut deadline => break,
-            (key, epoch, outcome) = first_done(&mut attempts) => state.settle(key, epoch, outcome),
+            (key, epoch, outcome) = first_done(&mut attempts), if !state.is_copying() => {
+                state.settle(key, epoch, outcome);
+            }
             report = operation_done(&mut state.lane) => state.settle_operation(report),
             batch = state.receiver.recv(), if state.open => if let Some(batch) = batch {
                 state.admit(batch);
@@ -200,6 +203,8 @@ async fn first_done<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
 
 /// One request.
 struct UnderWay {
+    /// Where it waits if it fails.
+    place: Key,
     sent: Held,
     /// What it was merged from; empty when it was not. After a failure they wait on their own again,
     /// and are not merged any more: one on which the destination chokes must not take others along.
@@ -342,10 +347,11 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
                 parts.push((next, part));
             }
         }
-        let Some((last, _)) = parts.last() else { return UnderWay { sent: first, parts } };
+        let place = key;
+        let Some((last, _)) = parts.last() else { return UnderWay { place, sent: first, parts } };
         self.cursors[last.0 as usize] = Some(*last);
         parts.insert(0, (key, first));
-        UnderWay { sent: Held::merged(&parts, length), parts }
+        UnderWay { place, sent: Held::merged(&parts, length), parts }
     }
 
     fn settle(&mut self, key: Key, epoch: u64, outcome: Outcome) {
@@ -353,6 +359,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             debug_assert!(false, "an attempt without its request");
             return;
         };
+        let key = request.place;
         match outcome {
             Outcome::Delivered => {
                 let held = self.answered(request, epoch);
@@ -380,11 +387,11 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
             }
             Outcome::Misconfigured { reason } => {
                 self.books.misconfigured(&reason);
-                self.retry(key, request, epoch, None);
+                self.retry(request, epoch, None);
             }
             Outcome::Unavailable { reason, after } => {
                 self.books.unavailable(&reason);
-                self.retry(key, request, epoch, after);
+                self.retry(request, epoch, after);
             }
         }
     }
@@ -457,20 +464,31 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
     }
 
     /// Keeps what was sent and leaves the destination alone for a while.
-    fn retry(&mut self, key: Key, request: UnderWay, epoch: u64, asked: Option<Duration>) {
+    fn retry(&mut self, request: UnderWay, epoch: u64, asked: Option<Duration>) {
         if epoch == self.epoch {
             self.epoch += 1;
             self.failing_since.get_or_insert(self.clock.now());
             self.not_before = self.clock.now() + self.backoff.wait(asked);
         }
-        let UnderWay { sent, mut parts } = request;
-        if parts.is_empty() {
-            parts.push((key, sent));
-        }
-        for (key, part) in parts {
+        for (key, part) in self.taken_back(request) {
             let part = self.compact(part);
             self.waiting.insert(key, Held { tried: true, ..part });
         }
+    }
+
+    /// The parts of a request that has failed, or is not waited for any more.
+    fn taken_back(&mut self, request: UnderWay) -> Vec<(Key, Held)> {
+        let UnderWay { place, sent, parts } = request;
+        if parts.is_empty() {
+            return vec![(place, sent)];
+        }
+        if let (Some(record), Some(lane)) = (sent.record, &mut self.lane) {
+            // There was one part of it.
+            for _ in 1..parts.len() {
+                lane.cut(record, 1);
+            }
+        }
+        parts
     }
 
     /// Gives the buffer of a small part back when the part has to wait.
@@ -508,14 +526,21 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
         }
     }
 
+    /// What is in memory only is lost when it is too old. What is on disk too has the spool's limit,
+    /// and the spool counts it, when it comes upon it again.
     fn expire(&mut self) {
         let now = self.clock.now();
         while let Some(oldest) = self.waiting.first_entry()
+            && oldest.key().0 == Source::Queue
             && now >= oldest.get().taken_at + self.settings.age_max
         {
             let held = oldest.remove();
             self.books.expired(&held);
             self.finish(held);
+        }
+        if let Some(lane) = &self.lane {
+            let oldest_kept = lane.plan.settings.oldest_kept(self.clock.wall_ns());
+            while self.forget_stored(|held| held.oldest_ns < oldest_kept) {}
         }
     }
 
@@ -523,7 +548,9 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'a
     fn timer(&self) -> Option<Duration> {
         let now = self.clock.now();
         let oldest = self.waiting.first_key_value();
-        let expiry = oldest.map(|(_, oldest)| oldest.taken_at + self.settings.age_max);
+        // What is on disk is looked at before each attempt.
+        let unwritten = oldest.filter(|((source, ..), _)| *source == Source::Queue);
+        let expiry = unwritten.map(|(_, oldest)| oldest.taken_at + self.settings.age_max);
         let free = now < self.not_before && self.under_way.len() < self.slots();
         let retry = oldest.map(|_| self.not_before).filter(|_| free);
         let wake = [expiry, retry, self.disk_timer(now)].into_iter().flatten().min()?;

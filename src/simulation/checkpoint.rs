@@ -129,20 +129,25 @@ struct Bounds {
     /// Encoded, and delivered or refused or lost since the checkpoint.
     came: u64,
     went: u64,
+    /// Events that were on disk as far as the ledger knew, if the power has failed since then.
+    unsure: u64,
 }
 
 impl Left {
-    pub fn new(snapshot: &Snapshot, now: &Known, then: &Known) -> Self {
+    pub fn new(snapshot: &Snapshot, power_failed: &[bool], now: &Known, then: &Known) -> Self {
         let since = |now: u64, then: u64| now.saturating_sub(then);
-        let places = snapshot.destinations.iter().enumerate().map(|(index, counted)| {
+        let left = snapshot.destinations.iter().enumerate().map(|(index, counted)| {
             let then = then.places.get(index).copied().unwrap_or_default();
             let before = counted.left.map(|left| (left.in_memory, left.spool));
             let (left, spool) = before.unwrap_or((0, Some(counted.counts.spool)));
+            // In a life before this one, which ended before it had opened the spool.
+            let unsure = counted.left.filter(|_| power_failed[index]);
             Some(Bounds {
                 in_memory: counted.in_flight + left,
                 next: spool.map_or(0, |spool| spool.next),
                 came: since(now.places[index].0, then.0),
                 went: since(now.places[index].1, then.1),
+                unsure: unsure.map_or(0, |left| left.on_disk),
             })
         });
         let listeners = snapshot.listeners.iter().zip(now.listeners).zip(then.listeners);
@@ -150,7 +155,7 @@ impl Left {
             (counted.queued, since(now.0, then.0).max(since(now.1, then.1)))
         });
         let queued: Vec<_> = queued.collect();
-        Self { places: places.collect(), queued: queued.try_into().ok() }
+        Self { places: left.collect(), queued: queued.try_into().ok() }
     }
 
     pub fn check_queued(&self, counted: [u64; Listener::COUNT]) {
@@ -170,13 +175,19 @@ impl Left {
     pub fn check_settled(&mut self, snapshot: &Snapshot) {
         for (bounds, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
             if let Some(left) = bounds.take_if(|_| counted.counts.settled > 0) {
-                // What was being written at the end may be on disk.
-                let written = counted.counts.spool.next.saturating_sub(left.next);
-                let lost = left.in_memory.saturating_sub(written);
+                // What was being written at the end may be on disk, and what power took is not.
+                let lost = |next: u64| {
+                    let written = next.saturating_sub(left.next);
+                    let missing = left.next.saturating_sub(next).min(left.unsure);
+                    left.in_memory.saturating_sub(written) + missing
+                };
+                // Since it was opened, some of what this life has taken may have been written.
+                let next = counted.counts.spool.next;
+                let (least, most) = (lost(next), lost(next.saturating_sub(counted.counts.taken)));
                 let crash = counted.counts.lost.get(LossReason::Crash);
                 assert!(
-                    crash <= lost + left.went && crash + left.came >= lost,
-                    "{crash} counted, {lost} lost: {left:?}"
+                    crash <= most + left.went && crash + left.came >= least,
+                    "{crash} counted, {least} to {most} lost: {left:?}"
                 );
             }
         }

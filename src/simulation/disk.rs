@@ -57,6 +57,8 @@ struct State {
     /// When this life began.
     begun: Duration,
     records: Vec<Written>,
+    /// The operation of each time that somebody waited, before it and after it.
+    waits: Vec<&'static str>,
     /// Syncs that lied: when the file gets to the disk, and its number.
     owed: Vec<(Duration, usize)>,
 }
@@ -88,6 +90,7 @@ impl SimulatedDisk {
             weather: Weather::default(),
             begun: Duration::ZERO,
             records: Vec::new(),
+            waits: Vec::new(),
             owed: Vec::new(),
         };
         Self {
@@ -144,6 +147,11 @@ impl SimulatedDisk {
         self.cut.get()
     }
 
+    /// The operations that somebody has begun to wait for since this was asked last.
+    pub fn waits(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state.borrow_mut().waits)
+    }
+
     /// The lines of all records that survive the end of the process, or a failure of the power now.
     pub fn kept(&self, power_off: bool) -> Vec<Bytes> {
         let state = self.state.borrow();
@@ -158,7 +166,8 @@ impl SimulatedDisk {
     }
 
     /// Waits as long as the disk needs, and decides whether the next operation fails.
-    async fn before(&self) {
+    async fn before(&self, operation: &'static str) {
+        self.state.borrow_mut().waits.push(operation);
         self.pause().await;
         self.disk.set_now(self.clock.wall_ns());
         let state = &mut *self.state.borrow_mut();
@@ -167,7 +176,8 @@ impl SimulatedDisk {
     }
 
     /// Waits until the system says what became of it.
-    async fn after(&self) {
+    async fn after(&self, operation: &'static str) {
+        self.state.borrow_mut().waits.push(operation);
         let mut cut = Cut(Rc::clone(&self.cut), true);
         self.pause().await;
         cut.1 = false;
@@ -211,19 +221,19 @@ impl Disk for SimulatedDisk {
     type File = FaultyFile;
 
     async fn open_append(&self, path: &Path) -> io::Result<FaultyFile> {
-        self.before().await;
+        self.before("open_append").await;
         let opened = self.disk.open_append(path).await;
-        self.after().await;
+        self.after("open_append").await;
         opened
     }
 
     async fn append(&self, file: &mut FaultyFile, bytes: Bytes) -> io::Result<()> {
         let mut torn = Torn { disk: self, file, bytes: &bytes, begun: true };
-        self.before().await;
+        self.before("append").await;
         torn.begun = false;
         drop(torn);
         let appended = self.disk.append(file, bytes.clone()).await;
-        self.after().await;
+        self.after("append").await;
         if appended.is_ok()
             && let Some(lines) = lines(&bytes)
         {
@@ -235,12 +245,12 @@ impl Disk for SimulatedDisk {
     }
 
     async fn sync(&self, file: &mut FaultyFile) -> io::Result<()> {
-        self.before().await;
+        self.before("sync").await;
         let lie = self.state.borrow().weather.lie;
         self.disk.set_lying(!lie.is_zero());
         let synced = self.disk.sync(file).await;
         self.disk.set_lying(false);
-        self.after().await;
+        self.after("sync").await;
         if synced.is_ok() {
             let state = &mut *self.state.borrow_mut();
             let at = self.clock.now() + lie;
@@ -260,72 +270,72 @@ impl Storage for SimulatedDisk {
     type Lock = FaultyLock;
 
     async fn create(&self, path: &Path) -> io::Result<FaultyFile> {
-        self.before().await;
+        self.before("create").await;
         let created = self.disk.create(path).await;
-        self.after().await;
+        self.after("create").await;
         created
     }
 
     async fn read(&self, path: &Path, from: u64, most: usize) -> io::Result<Bytes> {
-        self.before().await;
+        self.before("read").await;
         let read = self.disk.read(path, from, most).await;
-        self.after().await;
+        self.after("read").await;
         read
     }
 
     async fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
-        self.before().await;
+        self.before("truncate").await;
         let truncated = self.disk.truncate(path, length).await;
-        self.after().await;
+        self.after("truncate").await;
         truncated
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.before().await;
+        self.before("remove").await;
         let removed = self.disk.remove(path).await;
-        self.after().await;
+        self.after("remove").await;
         removed
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.before().await;
+        self.before("rename").await;
         let renamed = self.disk.rename(from, to).await;
-        self.after().await;
+        self.after("rename").await;
         renamed
     }
 
     async fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.before().await;
+        self.before("create_folder").await;
         let created = self.disk.create_folder(path).await;
-        self.after().await;
+        self.after("create_folder").await;
         created
     }
 
     async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
-        self.before().await;
+        self.before("list").await;
         let listed = self.disk.list(folder).await;
-        self.after().await;
+        self.after("list").await;
         listed
     }
 
     async fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.before().await;
+        self.before("sync_folder").await;
         let synced = self.disk.sync_folder(folder).await;
-        self.after().await;
+        self.after("sync_folder").await;
         synced
     }
 
     async fn lock(&self, path: &Path) -> io::Result<FaultyLock> {
-        self.before().await;
+        self.before("lock").await;
         let locked = self.disk.lock(path).await;
-        self.after().await;
+        self.after("lock").await;
         locked
     }
 
     async fn free(&self, folder: &Path) -> io::Result<Option<u64>> {
-        self.before().await;
+        self.before("free").await;
         let free = self.disk.free(folder).await;
-        self.after().await;
+        self.after("free").await;
         free
     }
 }

@@ -270,12 +270,15 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
     }
     let (end, watched) = (life.end, Rc::clone(&source));
     tasks.spawn(watch(end, stop.clone(), stop_at, watched, Arc::clone(&ledger), clock.clone()));
+    world.waits.clear();
     let mut steps = 0;
     let crashes = matches!(end, End::Kill | End::PowerOff);
     let mut snapshot = ledger.snapshot();
     while !(crashes && (steps >= life.steps || clock.now() > stop_at)) && tasks.step(&clock, random)
     {
         steps += 1;
+        let waits = world.places.iter().flat_map(|place| place.disk.waits());
+        world.waits.extend(waits.map(|operation| (steps, operation)));
         world.checkpoints.look(clock.now(), &snapshot, &world.places);
         for place in &world.places {
             place.truth.lock().unwrap().now = clock.now();
@@ -288,6 +291,7 @@ pub fn run(world: &mut World, life: &Life) -> Snapshot {
         assert!(!late, "the time to shut down is over: {snapshot:?}");
     }
     world.steps += steps;
+    world.reached = steps >= life.steps;
     snapshot
 }
 

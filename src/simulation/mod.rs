@@ -38,12 +38,19 @@ pub mod scripted;
 mod truth;
 mod world;
 
+use std::collections::BTreeSet;
 use std::env;
 
-use world::{End, Summary, World};
+use world::{Crash, End, Summary, World};
 
 /// Seeds that are tried unless `RINGSIDE_SEEDS` says otherwise.
 const SEEDS: u64 = 2_000;
+
+/// Steps of a first life at which it crashes.
+const STEPS: u64 = 75;
+
+/// So many times somebody waits for the disk until its crashes are enough.
+const WAITS: usize = 75;
 
 /// Says what failed, and how it is replayed.
 struct Replay(String);
@@ -70,7 +77,7 @@ fn every_event_is_delivered_or_spooled_or_counted() {
         let _replay = Replay(format!(
             "seed {seed} fails; replay: RINGSIDE_SEED={seed} cargo test --lib simulation"
         ));
-        total += World::new(seed).run(None);
+        total += World::new(seed).run();
     }
     println!("{total:?}");
 }
@@ -83,13 +90,54 @@ fn a_crash_at_every_await_point() {
     }
     for seed in [3, 4, 11] {
         for end in [End::Kill, End::PowerOff] {
-            // Longer than most lives.
-            for step in 0..150 {
-                let _replay = Replay(format!(
-                    "seed {seed}, {end:?} at step {step} fails; replay: cargo test --lib await_point"
-                ));
-                World::new(seed).run(Some((end, step)));
+            let steps =
+                (0..STEPS).take_while(|&step| crash(seed, Crash { life: 0, end, step })).count();
+            assert!(steps > 20, "the life is over after {steps}");
+        }
+    }
+}
+
+/// Lives that find what others have left, again and again, each time until they wait for the disk once
+/// more: at every step of looking at a folder, completing what is torn, and removing what is done.
+#[test]
+fn a_crash_at_every_operation_of_a_disk() {
+    if number("RINGSIDE_SEED").is_some() {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (seed, life) in [(3, 1), (4, 1), (11, 2)] {
+        for end in [End::Kill, End::PowerOff] {
+            let mut whole = World::new(seed);
+            whole.run_to(Crash { life, end, step: u64::MAX });
+            for &(step, operation) in whole.waits.iter().take(WAITS) {
+                assert!(crash(seed, Crash { life, end, step }), "seed {seed}: over before {step}");
+                seen.insert(operation);
             }
         }
     }
+    let all = [
+        "append",
+        "create",
+        "create_folder",
+        "free",
+        "list",
+        "lock",
+        "read",
+        "remove",
+        "rename",
+        "sync",
+        "sync_folder",
+        "truncate",
+    ];
+    assert!(all.iter().all(|it| seen.contains(it)), "{seen:?}");
+}
+
+/// A world with this crash; false when the life was over before.
+fn crash(seed: u64, crash: Crash) -> bool {
+    let _replay = Replay(format!("seed {seed}, {crash:?} fails"));
+    let mut world = World::new(seed);
+    let summary = world.run_to(crash);
+    let reached = world.reached;
+    world.end(summary);
+    reached
 }

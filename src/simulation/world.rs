@@ -79,8 +79,24 @@ pub struct World {
     pub left: Left,
     /// The receive time of the last datagram; none has the same.
     pub last_ns: u64,
+    /// Per place, whether the power has failed since its spool was opened last.
+    power_failed: Vec<bool>,
     /// Polls in all lives.
     pub steps: u64,
+    /// Whether the last life came to the step at which it was to crash.
+    pub reached: bool,
+    /// The steps of the last life at which somebody began to wait for a disk, and for what.
+    pub waits: Vec<(u64, &'static str)>,
+}
+
+/// When a world is to crash, besides the lives before, which crash when their time is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    /// Counted from 0.
+    pub life: usize,
+    pub end: End,
+    /// Polls in that life.
+    pub step: u64,
 }
 
 /// What a seed came to.
@@ -111,7 +127,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let clock = SimulatedClock::default();
-        let places =
+        let places: Vec<Place> =
             (0..random.usize(1..=2)).map(|index| Place::new(index, &clock, &mut random)).collect();
         let shard = shard::Settings {
             flush_interval: Duration::from_millis([1, 100, 1000][random.usize(0..3)]),
@@ -124,6 +140,7 @@ impl World {
         Self {
             random,
             clock,
+            power_failed: vec![false; places.len()],
             places,
             cluster,
             shards,
@@ -132,32 +149,49 @@ impl World {
             left: Left::default(),
             last_ns: 0,
             steps: 0,
+            reached: false,
+            waits: Vec::new(),
         }
     }
 
-    /// Lives until the end, or until step `crash_at` of the first life, and from then on to the end.
-    pub fn run(mut self, crash_at: Option<(End, u64)>) -> Summary {
-        let mut summary = Summary::default();
-        let mut ends: Vec<End> = (0..self.random.usize(0..6))
+    /// Lives until the end.
+    pub fn run(mut self) -> Summary {
+        let ends: Vec<End> = (0..self.random.usize(0..6))
             .map(|_| [End::Stop, End::Kill, End::PowerOff][self.random.usize(0..3)])
             .collect();
-        if let Some((end, _)) = crash_at {
-            ends = vec![end];
-        }
-        ends.push(End::Peace);
+        let mut summary = Summary::default();
         for end in ends {
-            let most = match (crash_at, end) {
-                (Some((_, step)), End::Kill | End::PowerOff) => step,
-                // As often early as late.
-                (None, End::Kill | End::PowerOff) => 1 << self.random.u32(1..12),
-                _ => u64::MAX,
-            };
-            summary.crashes += u64::from(matches!(end, End::Kill | End::PowerOff));
-            self.begin_life(end);
-            let snapshot = life::run(&mut self, &Life::draw(end, most));
-            self.end_life(end, &snapshot);
-            summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
+            // As often early as late.
+            let crashes = matches!(end, End::Kill | End::PowerOff);
+            let most = if crashes { 1 << self.random.u32(1..12) } else { u64::MAX };
+            self.live(end, most, &mut summary);
         }
+        self.end(summary)
+    }
+
+    /// Lives until a crash; what is left then is to be looked at before [`World::end`].
+    pub fn run_to(&mut self, crash: Crash) -> Summary {
+        // As many as are drawn otherwise, so that a seed is the same world.
+        let _ = self.random.usize(0..6);
+        let mut summary = Summary::default();
+        for life in 0..=crash.life {
+            let most = if life == crash.life { crash.step } else { u64::MAX };
+            self.live(crash.end, most, &mut summary);
+        }
+        summary
+    }
+
+    fn live(&mut self, end: End, most: u64, summary: &mut Summary) {
+        summary.crashes += u64::from(matches!(end, End::Kill | End::PowerOff));
+        self.begin_life(end);
+        let snapshot = life::run(self, &Life::draw(end, most));
+        self.end_life(end, &snapshot);
+        summary.spooled += snapshot.destinations.iter().map(|it| it.counts.found).sum::<u64>();
+    }
+
+    /// A last life in which everything works, and the judgement of all.
+    pub fn end(mut self, mut summary: Summary) -> Summary {
+        self.live(End::Peace, u64::MAX, &mut summary);
         for place in &self.places {
             place.judge(summary.crashes > 0);
             let truth = place.truth.lock().unwrap();
@@ -205,9 +239,15 @@ impl World {
             End::PowerOff => self.checkpoints.power_off(random),
         }
         let (known, then) = (Known::new(snapshot, &self.places), self.checkpoints.known());
+        for (failed, counted) in self.power_failed.iter_mut().zip(&snapshot.destinations) {
+            *failed &= counted.counts.settled == 0;
+        }
         self.left = Left::default();
         if end == End::Kill {
-            self.left = Left::new(snapshot, &known, &then);
+            self.left = Left::new(snapshot, &self.power_failed, &known, &then);
+        }
+        if end == End::PowerOff {
+            self.power_failed.fill(true);
         }
         for (index, place) in self.places.iter_mut().enumerate() {
             let then = then.places.get(index).copied().unwrap_or_default();

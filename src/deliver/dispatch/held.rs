@@ -44,6 +44,16 @@ impl Held {
         self.record.is_some()
     }
 
+    /// The same once more; the bytes are shared.
+    pub fn copy(&self) -> Self {
+        self.part(self.bytes.clone(), self.events, self.numbers.clone())
+    }
+
+    /// It is on disk from here on.
+    pub fn written(&mut self, record: u64, numbers: Numbers) {
+        (self.record, self.numbers) = (Some(record), numbers);
+    }
+
     fn part(&self, bytes: Bytes, events: u32, numbers: Numbers) -> Self {
         Self { bytes, events, numbers, pooled: None, ..*self }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -41,6 +42,11 @@ impl<D> Spooling<D> {
 /// The longest wait between two attempts on a disk that does not work.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// A disk that does not answer for so long is taken for one that does not work: what it was asked for
+/// goes on, and nothing else waits for it. One that wakes up, or retries a bad sector, has answered by
+/// then, and of what comes meanwhile memory holds as much at six megabytes a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Records that are remembered as sent before: attempts in an outage of hours. More would only be
 /// missing in the count of retries.
 const TRIED_MAX: usize = 4096;
@@ -52,8 +58,8 @@ type Ended<D> = (Option<Spool<D>>, Report);
 #[derive(Debug)]
 pub(super) enum Report {
     Opened(Result<Found, SpoolError>),
-    /// With the sequence of the record, and whether it is to be sent from memory.
-    Written(Result<(u64, bool), SpoolError>),
+    /// With the sequence of the record, and the record if it stays in memory.
+    Written(Result<(u64, Option<Held>), SpoolError>),
     Read(Result<Option<Record>, SpoolError>),
     Tended(Result<(), SpoolError>),
 }
@@ -70,9 +76,14 @@ pub(super) struct Lane<D: Storage> {
     pub plan: Spooling<D>,
     pub spool: Option<Spool<D>>,
     operation: Option<Pin<Box<dyn Future<Output = Ended<D>>>>>,
+    /// When it began, and whether it takes too long.
+    begun: Duration,
+    late: bool,
     notes: Vec<Note>,
     /// Parts that are being written.
     pub writing: Vec<(Key, Held)>,
+    /// The request under way of which a copy is being written.
+    pub copying: Option<Key>,
     /// Records in memory, and in how many parts they are.
     pub records: BTreeMap<u64, u32>,
     /// Those of which only a part is left.
@@ -99,8 +110,11 @@ where
             plan,
             spool: None,
             operation: None,
+            begun: Duration::ZERO,
+            late: false,
             notes: Vec::new(),
             writing: Vec::new(),
+            copying: None,
             records: BTreeMap::new(),
             touched: BTreeSet::new(),
             tried: BTreeSet::new(),
@@ -115,11 +129,37 @@ where
 
     /// Whether what is given to it will be on disk soon, as far as is known.
     pub fn works(&self) -> bool {
-        !self.backoff.failing()
+        !self.backoff.failing() && !self.late
     }
 
     pub fn is_busy(&self) -> bool {
         self.operation.is_some()
+    }
+
+    /// The operation under way, if there is one, began now.
+    pub fn begins(&mut self, now: Duration) {
+        self.begun = now;
+    }
+
+    /// When the operation under way will have taken too long.
+    pub fn late_at(&self) -> Option<Duration> {
+        (self.is_busy() && !self.late).then_some(self.begun + PATIENCE)
+    }
+
+    /// The operation under way takes too long.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Looks whether the operation takes too long; an error when that is news.
+    pub fn look_at_clock(&mut self, now: Duration) -> Result<(), SpoolError> {
+        if self.late_at().is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        self.late = true;
+        let text = format!("the disk has not answered for {} s", PATIENCE.as_secs());
+        let error = io::Error::new(io::ErrorKind::TimedOut, text);
+        Err(SpoolError::Io { action: "use", path: self.plan.settings.folder.clone(), error })
     }
 
     /// Whether anything lies, or may lie, on disk that has no outcome.
@@ -200,14 +240,10 @@ where
         }
     }
 
-    /// Whether all of a record is in memory as it was read.
-    pub fn is_whole(&self, record: u64) -> bool {
-        self.records.contains_key(&record) && !self.touched.contains(&record)
-    }
-
     /// A record is forgotten; it is still on disk.
     pub fn forget(&mut self, record: u64) {
         if self.records.remove(&record).is_some() {
+            self.touched.remove(&record);
             self.notes.push(Note::Unread(record));
         }
     }
@@ -224,18 +260,30 @@ where
 
     /// Writes `parts` as one record. It is to be sent from memory too when `send` holds.
     pub fn begin_write(&mut self, parts: Vec<(Key, Held)>, send: bool, now_ns: u64) {
-        let Some(mut spool) = self.spool.take() else { return };
         let record = joined(&parts);
         self.writing = parts;
+        // Behind others that are still on disk it has to be read back like them.
+        let send = send && self.unread == 0;
+        self.push(record, send, now_ns);
+    }
+
+    /// Writes a copy of the request `key`, which is under way.
+    pub fn begin_copy(&mut self, key: Key, copy: Held, now_ns: u64) {
+        self.copying = Some(key);
+        self.push(copy, true, now_ns);
+    }
+
+    /// Writes a record; with `keep` it stays in memory too.
+    fn push(&mut self, record: Held, keep: bool, now_ns: u64) {
+        let Some(mut spool) = self.spool.take() else { return };
         self.operation = Some(Box::pin(async move {
-            // Behind others that are still on disk it has to be read back like them.
-            let send = send && spool.unread_events() == 0;
-            let Held { bytes, events, oldest_ns, .. } = record;
-            let written = spool.push(&bytes, events, oldest_ns, now_ns).await;
-            if let (Ok(sequence), true) = (&written, send) {
+            let Held { ref bytes, events, oldest_ns, .. } = record;
+            let written = spool.push(bytes, events, oldest_ns, now_ns).await;
+            if let (Ok(sequence), true) = (&written, keep) {
                 spool.claim(*sequence, events);
             }
-            (Some(spool), Report::Written(written.map(|sequence| (sequence, send))))
+            let written = written.map(|sequence| (sequence, keep.then_some(record)));
+            (Some(spool), Report::Written(written))
         }));
     }
 
@@ -264,6 +312,7 @@ where
         })
         .await;
         self.operation = None;
+        self.late = false;
         self.spool = spool;
         self.opened |= self.spool.is_some();
         self.at_rest();
@@ -283,7 +332,7 @@ where
 }
 
 /// Parts as one.
-pub(super) fn joined(parts: &[(Key, Held)]) -> Held {
+fn joined(parts: &[(Key, Held)]) -> Held {
     let length = parts.iter().map(|(_, part)| part.bytes.len()).sum();
     Held::merged(parts, length)
 }

@@ -4,9 +4,9 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use super::held::{Held, Key, Source};
-use super::lane::{Lane, Report, joined};
+use super::lane::{Lane, Report};
 use super::{Dispatch, UnderWay};
-use crate::deliver::spool::{Record, SpoolError};
+use crate::deliver::spool::{Numbers, Record, SpoolError};
 use crate::deliver::{Clock, Storage};
 use crate::observe::ledger::LossReason;
 
@@ -24,13 +24,23 @@ const SAVE_MAX: Duration = Duration::from_millis(1500);
 const LAST_ATTEMPTS: u32 = 3;
 
 impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C, L, D> {
-    /// Begins what the disk is to do next.
+    /// Begins what the disk is to do next, unless it is busy.
     pub(super) fn begin_operation(&mut self) {
-        let (now, now_ns) = (self.clock.now(), self.clock.wall_ns());
+        let now = self.clock.now();
         let Some(lane) = &mut self.lane else { return };
-        if lane.is_busy() || now < lane.not_before {
-            return;
+        if lane.is_busy() {
+            if let Err(error) = lane.look_at_clock(now) {
+                self.books.spool_trouble(now, &error);
+            }
+        } else if now >= lane.not_before {
+            lane.begins(now);
+            self.begin_next(now);
         }
+    }
+
+    fn begin_next(&mut self, now: Duration) {
+        let now_ns = self.clock.wall_ns();
+        let Some(lane) = &mut self.lane else { return };
         let Some(spool) = lane.at_rest() else { return lane.begin_open() };
         let (idle, dirty) = (spool.bytes() == 0, spool.is_dirty());
         let record_bytes = usize::try_from(spool.record_bytes()).unwrap_or(usize::MAX);
@@ -41,10 +51,14 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         {
             lane.begin_tend(now, now_ns);
         } else if self.is_write_due(now) {
-            let parts = self.take_unwritten(record_bytes);
+            let copy = self.unwritten_request().map(|(key, request)| (key, request.sent.copy()));
+            let parts = if copy.is_some() { Vec::new() } else { self.take_unwritten(record_bytes) };
             if let Some(lane) = &mut self.lane {
                 let send = lane.plan.always && !self.backoff.failing();
-                lane.begin_write(parts, send, now_ns);
+                match copy {
+                    Some((key, copy)) => lane.begin_copy(key, copy, now_ns),
+                    None => lane.begin_write(parts, send, now_ns),
+                }
             }
         } else if self.wants_record()
             && let Some(lane) = &mut self.lane
@@ -55,7 +69,10 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
 
     /// When something is due on disk that is not now.
     pub(super) fn disk_timer(&self, now: Duration) -> Option<Duration> {
-        let lane = self.lane.as_ref().filter(|lane| !lane.is_busy())?;
+        let lane = self.lane.as_ref()?;
+        if lane.is_busy() {
+            return lane.late_at();
+        }
         if now < lane.not_before {
             return Some(lane.not_before);
         }
@@ -83,14 +100,26 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
-    /// The oldest part that is in memory only and may be written now. Where order matters, what is
-    /// under way comes first: if it failed, it would have to be written behind those that follow it.
+    /// What is to be written next of what is in memory only.
     fn first_unwritten(&self) -> Option<&Held> {
-        let sending = || self.under_way.keys().any(|(source, ..)| *source == Source::Queue);
-        if self.is_strict() && sending() {
-            return None;
-        }
-        self.waiting.get(&self.next_of(Source::Queue, true)?)
+        let request = self.unwritten_request().map(|(_, request)| &request.sent);
+        request.or_else(|| self.waiting.get(&self.next_of(Source::Queue, true)?))
+    }
+
+    /// Where order matters, what is under way is written before what waits behind it: if it failed, it
+    /// would have to be written behind those that follow it.
+    fn unwritten_request(&self) -> Option<(Key, &UnderWay)> {
+        let mut requests = self.under_way.iter().filter(|_| self.is_strict());
+        let request = requests.find(|(_, request)| !request.sent.on_disk())?;
+        // Alone it stays in memory: it may have its answer soon.
+        self.next_of(Source::Queue, true)?;
+        Some((*request.0, request.1))
+    }
+
+    /// Whether what is under way is being written. Its answer has to wait: only what is written can be
+    /// acknowledged.
+    pub(super) fn is_copying(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.copying.is_some())
     }
 
     fn is_write_due(&self, now: Duration) -> bool {
@@ -181,17 +210,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let now = self.clock.now();
         let failed = match report {
             Report::Opened(opened) => opened.map(|found| self.books.found(&found)).err(),
-            Report::Written(written) => {
-                let parts = self.lane.as_mut().map(|lane| std::mem::take(&mut lane.writing));
-                let parts = parts.unwrap_or_default();
-                match written {
-                    Ok((sequence, send)) => {
-                        self.wrote(sequence, send, parts);
-                        None
-                    }
-                    Err(error) => self.keep_unwritten(parts, error),
-                }
-            }
+            Report::Written(written) => self.settle_write(written),
             Report::Read(read) => match read {
                 Ok(record) => {
                     if let Some(record) = record {
@@ -217,15 +236,51 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         }
     }
 
-    /// Parts are on disk; unless they are to be sent at once, memory is done with them.
-    fn wrote(&mut self, sequence: u64, send: bool, parts: Vec<(Key, Held)>) {
-        if send {
-            let Held { bytes, events, oldest_ns, .. } = joined(&parts);
+    /// Parts, or a copy of what is under way, were written or could not be. Returns the error that says
+    /// something about the disk.
+    fn settle_write(
+        &mut self,
+        written: Result<(u64, Option<Held>), SpoolError>,
+    ) -> Option<SpoolError> {
+        let lane = self.lane.as_mut()?;
+        let (copied, parts) = (lane.copying.take(), std::mem::take(&mut lane.writing));
+        match (written, copied) {
+            (Ok((sequence, _)), Some(key)) => self.copied(sequence, key),
+            (Ok((sequence, kept)), None) => self.wrote(sequence, kept, parts),
+            (Err(error), Some(_)) => return Some(error),
+            (Err(error), None) => return self.keep_unwritten(parts, error),
+        }
+        None
+    }
+
+    /// What is under way is on disk too.
+    fn copied(&mut self, sequence: u64, key: Key) {
+        let (Some(request), Some(lane)) = (self.under_way.get_mut(&key), &mut self.lane) else {
+            debug_assert!(false, "its answer has waited");
+            return;
+        };
+        self.books.spooled(request.sent.events);
+        lane.records.insert(sequence, 1);
+        request.place = (Source::Spool, sequence, 0);
+        let mut rest = Numbers::from(sequence..sequence + u64::from(request.sent.events));
+        request.sent.written(sequence, rest.clone());
+        let mut at = 0;
+        for (key, part) in &mut request.parts {
+            let numbers;
+            [numbers, rest] = rest.split_at(part.events.into());
+            part.written(sequence, numbers);
+            *key = (Source::Spool, sequence, at);
+            at += part.events;
+        }
+    }
+
+    /// Parts are on disk; memory is done with them, unless they are `kept` to be sent at once.
+    fn wrote(&mut self, sequence: u64, kept: Option<Held>, parts: Vec<(Key, Held)>) {
+        let tried = parts.iter().any(|(_, part)| part.tried);
+        if let Some(Held { bytes, events, oldest_ns, .. }) = kept {
             let numbers = (sequence..sequence + u64::from(events)).into();
             self.hold(Record { sequence, numbers, events, oldest_ns, lines: bytes });
-        }
-        let tried = parts.iter().any(|(_, part)| part.tried);
-        if let Some(lane) = self.lane.as_mut().filter(|_| tried && !send) {
+        } else if let Some(lane) = self.lane.as_mut().filter(|_| tried) {
             lane.note_tried(sequence);
         }
         for (_, part) in parts {
@@ -284,25 +339,40 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     /// Makes room for a batch that has come: what is on disk too is forgotten, else the oldest is
     /// lost.
     pub(super) fn evict(&mut self) -> bool {
-        let whole = |held: &Held| {
-            held.record.filter(|record| {
-                !held.tried && self.lane.as_ref().is_some_and(|lane| lane.is_whole(*record))
-            })
-        };
-        let mut stored = self.waiting.range((Source::Spool, 0, 0)..);
-        let stored = stored.find_map(|(key, held)| Some((*key, whole(held)?)));
-        if let Some((key, record)) = stored
-            && let Some(held) = self.waiting.remove(&key)
-        {
-            self.held_bytes -= held.bytes.len();
-            if let Some(lane) = &mut self.lane {
-                lane.forget(record);
-            }
+        // First what was not sent yet: it is read again when its turn comes, the other one sooner.
+        if self.forget_stored(|held| !held.tried) || self.forget_stored(|_| true) {
             return true;
         }
-        let Some((_, oldest)) = self.waiting.pop_first() else { return false };
+        let Some(oldest) = self.waiting.first_entry().filter(|it| it.key().0 == Source::Queue)
+        else {
+            return false;
+        };
+        let oldest = oldest.remove();
         self.books.expired(&oldest);
         self.finish(oldest);
+        true
+    }
+
+    /// Forgets the first record with a part of which `chosen` holds, unless another part is under
+    /// way; it is still on disk, and will be read again. False when there is none.
+    pub(super) fn forget_stored(&mut self, chosen: impl Fn(&Held) -> bool) -> bool {
+        let is_free =
+            |record| !self.under_way.values().any(|request| request.sent.record == Some(record));
+        let mut stored = self.waiting.range((Source::Spool, 0, 0)..);
+        let Some(record) = stored
+            .find_map(|(_, held)| held.record.filter(|record| chosen(held) && is_free(*record)))
+        else {
+            return false;
+        };
+        let mut parts = self.waiting.split_off(&(Source::Spool, record, 0));
+        self.waiting.extend(parts.split_off(&(Source::Spool, record + 1, 0)));
+        self.held_bytes -= parts.values().map(|part| part.bytes.len()).sum::<usize>();
+        if let Some(lane) = &mut self.lane {
+            lane.forget(record);
+            if parts.values().any(|part| part.tried) {
+                lane.note_tried(record);
+            }
+        }
         true
     }
 
@@ -311,7 +381,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
     pub(super) fn may_end(&self) -> bool {
         let Some(lane) = &self.lane else { return self.is_empty() };
         if lane.is_busy() {
-            return false;
+            return lane.is_late() && self.is_empty() && lane.writing.is_empty();
         }
         self.is_empty() || (self.backoff.failing() && lane.works() && lane.spool.is_some())
     }
@@ -323,13 +393,6 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         while let Some(batch) = self.receiver.recv().await {
             self.admit(batch);
         }
-        for (key, UnderWay { sent, parts }) in std::mem::take(&mut self.under_way) {
-            if parts.is_empty() {
-                self.waiting.insert(key, sent);
-            } else {
-                self.waiting.extend(parts);
-            }
-        }
         if self.lane.is_some() {
             let clock = self.clock;
             tokio::select! {
@@ -338,6 +401,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
                 () = clock.sleep(SAVE_MAX) => {}
             }
         }
+        self.take_back();
         // A write that is not waited for any more may have pushed out others.
         if let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) {
             self.books.look_at(spool);
@@ -352,11 +416,20 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         self.held_bytes = 0;
     }
 
+    /// Nobody waits for what is under way.
+    fn take_back(&mut self) {
+        for (_, request) in std::mem::take(&mut self.under_way) {
+            let parts = self.taken_back(request);
+            self.waiting.extend(parts);
+        }
+    }
+
     async fn write_all(&mut self) {
         if let Some(lane) = self.lane.as_mut().filter(|lane| lane.is_busy()) {
             let report = lane.ended().await;
             self.settle_operation(report);
         }
+        self.take_back();
         let (clock, mut failures) = (self.clock, 0);
         // What is left of a record stays where it is.
         while let Some((&key, held)) = self.waiting.first_key_value()
@@ -384,7 +457,7 @@ impl<C: Clock, L: FnMut(u64, u64), D: Storage + Clone + 'static> Dispatch<'_, C,
         let Some(spool) = self.lane.as_mut().and_then(Lane::at_rest) else { return };
         for _ in 0..LAST_ATTEMPTS {
             match spool.close().await {
-                Ok(_) => {
+                Ok(()) => {
                     self.books.look_at(spool);
                     break;
                 }

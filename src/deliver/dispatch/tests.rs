@@ -51,6 +51,7 @@ impl Ended {
 }
 
 struct World {
+    clock: SimulatedClock,
     settings: Settings,
     unordered: bool,
     deadline: Option<Duration>,
@@ -63,13 +64,14 @@ impl Default for World {
     fn default() -> Self {
         // Nothing is merged, so that a request is a batch.
         let settings = Settings { seed: 1, request_bytes_max: 0, ..Settings::default() };
-        Self { settings, unordered: true, deadline: None, looks: Vec::new(), spool: None }
+        let clock = SimulatedClock::default();
+        Self { clock, settings, unordered: true, deadline: None, looks: Vec::new(), spool: None }
     }
 }
 
 impl World {
     fn run(&self, feed: &Feed, script: impl Fn(usize, &[&str]) -> Answer) -> Ended {
-        let clock = SimulatedClock::default();
+        let clock = self.clock.clone();
         let mut transport = Scripted::new(&clock, script);
         transport.unordered = self.unordered;
         let (seen, stored) = (transport.seen.clone(), transport.stored.clone());

@@ -2,11 +2,12 @@
 //!
 //! Data and names are durable separately: data after a sync of the file, names after a sync of the
 //! folder. A crash keeps, of what is not durable, any beginning of each file's tail and any beginning
-//! of the list of changes to names, as a journalling file system does.
+//! of the list of changes to names, as a journalling file system does. What a failed sync could not
+//! write is durable no more, whatever later syncs say.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -45,6 +46,10 @@ struct State {
     capacity: usize,
     /// Syncs of files say that they worked and do nothing.
     lying: bool,
+    /// A sync has failed.
+    forgetful: bool,
+    /// Appending and listing do not end.
+    stalled: bool,
     /// The operation, counted from now, that fails.
     fails_in: Option<u32>,
     /// What the files' times of change show.
@@ -55,7 +60,19 @@ struct State {
 struct Content {
     data: Vec<u8>,
     durable: Vec<u8>,
+    /// A sync has failed, and the system has forgotten what is not durable: later syncs say that they
+    /// worked.
+    forgotten: bool,
     modified_ns: u64,
+}
+
+impl Content {
+    /// Makes the data durable, as far as anybody remembers that they are not.
+    fn write_back(&mut self) {
+        if !self.forgotten {
+            self.durable.clone_from(&self.data);
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -170,6 +187,8 @@ impl FaultyDisk {
             random: fastrand::Rng::with_seed(seed),
             capacity: usize::MAX / 2,
             lying: false,
+            forgetful: false,
+            stalled: false,
             fails_in: None,
             now_ns: 1,
         })))
@@ -183,6 +202,15 @@ impl FaultyDisk {
     /// From now on syncs of files do nothing, or work again.
     pub fn set_lying(&self, lying: bool) {
         self.0.borrow_mut().lying = lying;
+    }
+
+    /// From now on appending and listing do not end until this is taken back, and somebody looks.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.0.borrow_mut().stalled = stalled;
+    }
+
+    async fn answer(&self) {
+        poll_fn(|_| if self.0.borrow().stalled { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// The operation after `after` others fails, once.
@@ -216,6 +244,7 @@ impl FaultyDisk {
                 content.durable.resize(end + tail, 0);
             }
             content.data = content.durable.clone();
+            content.forgotten = false;
         }
     }
 
@@ -235,8 +264,7 @@ impl FaultyDisk {
 
     /// What was written to a file is on the disk, as happens sooner or later without a sync too.
     pub fn write_back(&self, number: usize) {
-        let content = &mut self.0.borrow_mut().files[number];
-        content.durable.clone_from(&content.data);
+        self.0.borrow_mut().files[number].write_back();
     }
 
     /// The beginning of `bytes` reaches a file before the process is killed.
@@ -245,6 +273,11 @@ impl FaultyDisk {
         state.fails_in = Some(0);
         let torn = state.write(file.file, file.end, bytes);
         debug_assert!(torn.is_err(), "it is not complete");
+    }
+
+    /// Whether a sync has ever failed.
+    pub fn was_forgetful(&self) -> bool {
+        self.0.borrow().forgetful
     }
 
     /// The paths of all files.
@@ -284,6 +317,7 @@ impl Disk for FaultyDisk {
     }
 
     async fn append(&self, file: &mut FaultyFile, bytes: Bytes) -> io::Result<()> {
+        self.answer().await;
         let state = &mut *self.0.borrow_mut();
         assert_eq!(file.life, state.life, "a file from before the crash");
         state.write(file.file, file.end, &bytes)?;
@@ -294,10 +328,15 @@ impl Disk for FaultyDisk {
     async fn sync(&self, file: &mut FaultyFile) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         assert_eq!(file.life, state.life, "a file from before the crash");
-        state.operate()?;
+        let failed = state.operate();
+        let content = &mut state.files[file.file];
+        if failed.is_err() {
+            content.forgotten = true;
+            state.forgetful = true;
+            return failed;
+        }
         if !state.lying {
-            let content = &mut state.files[file.file];
-            content.durable.clone_from(&content.data);
+            content.write_back();
         }
         Ok(())
     }
@@ -333,7 +372,9 @@ impl Storage for FaultyDisk {
         let file = state.find(path)?;
         let content = &mut state.files[file];
         content.data.truncate(usize::try_from(length).unwrap());
-        content.durable.clone_from(&content.data);
+        content.durable.truncate(content.data.len());
+        content.forgotten &= length > 0;
+        content.write_back();
         Ok(())
     }
 
@@ -361,6 +402,7 @@ impl Storage for FaultyDisk {
     }
 
     async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        self.answer().await;
         let state = &mut *self.0.borrow_mut();
         state.operate()?;
         if !state.folders.contains(folder) {

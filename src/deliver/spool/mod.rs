@@ -64,6 +64,13 @@ pub struct Settings {
     pub max_age: Duration,
 }
 
+impl Settings {
+    /// Events received before this, in ns since 1970, are not kept.
+    pub(super) fn oldest_kept(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(u64::try_from(self.max_age.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 /// The folder of a destination: its kind and a hash of its name and of everything that decides where
 /// its events go and what they look like. No part of either becomes a path.
 #[must_use]

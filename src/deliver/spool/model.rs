@@ -164,8 +164,8 @@ impl Model {
             }
         }
         let lost = self.spool.take_lost();
-        // A segment is complete only when all of it is on the disk, whoever wrote it.
-        assert!(lost.damaged == 0 || self.damaged, "damaged without damage");
+        // A segment is complete only when all of it is on the disk, whoever wrote it, or a sync failed.
+        assert!(lost.damaged == 0 || self.is_damaged(), "damaged without damage");
         let lost = lost.sum();
         self.lost += lost;
         self.ever_lost += lost;
@@ -179,6 +179,10 @@ impl Model {
         assert_eq!(record.events, known.events);
         assert!(!known.acknowledged || self.crashes > 0, "sent twice without a crash");
         assert!(self.out.iter().all(|out| out.sequence != record.sequence), "handed out twice");
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged || self.disk.was_forgetful()
     }
 
     fn flip(&mut self, bit: usize) {
@@ -234,7 +238,7 @@ impl Model {
         }
         assert!(read.is_sorted_by(|a, b| a < b), "in order: {read:?}");
         let lost = self.spool.take_lost();
-        assert!(lost.damaged == 0 || self.damaged, "damaged without damage");
+        assert!(lost.damaged == 0 || self.is_damaged(), "damaged without damage");
         self.ever_lost += lost.sum();
         let waiting = |known: &Known| !known.acknowledged && (known.synced || self.crashes == 0);
         let missing =

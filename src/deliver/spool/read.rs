@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::ranges::Ranges;
 use super::record::{self, Body, HEADER, Header};
 use super::segment::{PREFIX, Walk};
-use super::store::{SEGMENT_BYTES, Spool, nanoseconds};
+use super::store::{SEGMENT_BYTES, Spool};
 use super::{Record, SpoolError};
 use crate::deliver::Storage;
 
@@ -44,7 +44,7 @@ impl<D: Storage> Spool<D> {
                 return Ok(None);
             }
             let Some((header, record)) = self.read(first, from, end).await? else { continue };
-            let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
+            let oldest_kept = self.settings.oldest_kept(now_ns);
             if record.oldest_ns < oldest_kept {
                 for range in record.numbers.ranges() {
                     self.lost.expired += self.lose(range);
@@ -151,7 +151,9 @@ async fn look_at<'a, D: Storage>(
         _ => (Some(0), PREFIX, first),
     };
     if let Some(base) = base {
-        let bytes = match disk.read(path, base, READ_MAX).await {
+        // Behind the end lies what an append that failed has left, until the next one is there instead.
+        let most = usize::try_from(length.saturating_sub(base)).unwrap_or(READ_MAX).min(READ_MAX);
+        let bytes = match disk.read(path, base, most).await {
             // Somebody removed it: its events are missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
             read => read.map_err(|error| SpoolError::io("read", path, error))?,

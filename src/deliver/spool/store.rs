@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -57,6 +56,18 @@ pub(super) struct Segment {
     pub sealed: bool,
 }
 
+/// Whether what was written to a file is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Synced {
+    /// All of it.
+    Yes,
+    /// Something was written since the last sync.
+    NotYet,
+    /// A sync has failed. The system may have forgotten what it could not write, and would report
+    /// success the next time: this file is not written to, nor asked to be synced, any more.
+    Failed,
+}
+
 /// The segment that is written to. It is among the segments from its first record on.
 #[derive(Debug)]
 struct Active<F> {
@@ -64,8 +75,7 @@ struct Active<F> {
     file: F,
     /// Whether its name is on the disk for certain.
     named: bool,
-    /// Whether something was written since the last sync.
-    dirty: bool,
+    synced: Synced,
     /// Whether something was written since the last look.
     busy: bool,
 }
@@ -187,7 +197,8 @@ impl<D: Storage> Spool<D> {
         };
         self.move_in().await?;
         let full = (self.budget / SEGMENT_SHARE).min(SEGMENT_BYTES.into());
-        if self.active_segment().is_some_and(|segment| segment.bytes >= full) {
+        let failed = self.active.as_ref().is_some_and(|active| active.synced == Synced::Failed);
+        if failed || self.active_segment().is_some_and(|segment| segment.bytes >= full) {
             self.seal().await?;
         }
         self.make_room(record.len() as u64 + PREFIX as u64).await?;
@@ -236,7 +247,7 @@ impl<D: Storage> Spool<D> {
     /// Whether something was written that may not be on the disk yet.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.dirty)
+        self.active.as_ref().is_some_and(|active| active.synced != Synced::Yes)
     }
 
     /// Brings what was written to the disk, removes what is done and drops what is too old. To be
@@ -245,7 +256,7 @@ impl<D: Storage> Spool<D> {
     pub async fn tend(&mut self, now_ns: u64) -> Result<(), SpoolError> {
         self.sync().await?;
         let busy = self.active.as_mut().is_some_and(|active| std::mem::take(&mut active.busy));
-        let oldest_kept = now_ns.saturating_sub(nanoseconds(self.settings.max_age));
+        let oldest_kept = self.settings.oldest_kept(now_ns);
         let writing = self.active.as_ref().map(|active| active.first);
         let mut gone = Vec::new();
         for (&first, segment) in &self.segments {
@@ -266,10 +277,10 @@ impl<D: Storage> Spool<D> {
         Ok(())
     }
 
-    /// Ends well: the next start sends nothing twice. What is handed out counts as unread. Returns the
-    /// bytes that stay on disk; nothing is to be written or read afterwards. After an error it may be
-    /// tried again; without success, what was done in segments that stay is sent again.
-    pub async fn close(&mut self) -> Result<u64, SpoolError> {
+    /// Ends well: the next start sends nothing twice. What is handed out counts as unread.
+    /// Nothing is to be written or read afterwards. After an error it may be tried again; without
+    /// success, what was done in segments that stay is sent again.
+    pub async fn close(&mut self) -> Result<(), SpoolError> {
         self.out.clear();
         self.read_at = 0;
         match &self.active {
@@ -302,7 +313,7 @@ impl<D: Storage> Spool<D> {
         if self.lock.is_some() {
             self.sync_folder().await?;
         }
-        Ok(self.bytes)
+        Ok(())
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -454,7 +465,13 @@ impl<D: Storage> Spool<D> {
             let path = self.path(&segment::name(first, None));
             let created = self.disk.create(&path).await;
             let file = created.map_err(|error| SpoolError::io("create", &path, error))?;
-            self.active.insert(Active { first, file, named: false, dirty: false, busy: false })
+            self.active.insert(Active {
+                first,
+                file,
+                named: false,
+                synced: Synced::Yes,
+                busy: false,
+            })
         };
         let path = self.settings.folder.join(segment::name(active.first, None));
         if !active.named {
@@ -473,7 +490,7 @@ impl<D: Storage> Spool<D> {
         let length = bytes.len() as u64;
         let appended = self.disk.append(&mut active.file, bytes).await;
         appended.map_err(|error| SpoolError::io("write to", &path, error))?;
-        (active.dirty, active.busy) = (true, true);
+        (active.synced, active.busy) = (Synced::NotYet, true);
         let empty = Segment { end, bytes: 0, newest_ns: now_ns, sealed: false };
         let segment = self.segments.entry(active.first).or_insert(empty);
         segment.end = end;
@@ -483,19 +500,41 @@ impl<D: Storage> Spool<D> {
         Ok(())
     }
 
+    /// Brings what was written to the disk. A segment of which that fails is complete as it is: its
+    /// name says what is missing if the power fails now, and what comes goes to another file.
     async fn sync(&mut self) -> Result<(), SpoolError> {
-        if let Some(active) = self.active.as_mut().filter(|active| active.dirty) {
-            let synced = self.disk.sync(&mut active.file).await;
-            let path = || self.settings.folder.join(segment::name(active.first, None));
-            synced.map_err(|error| SpoolError::io("sync", &path(), error))?;
-            active.dirty = false;
+        let Some(active) = &mut self.active else { return Ok(()) };
+        match active.synced {
+            Synced::Yes => return Ok(()),
+            Synced::NotYet => {}
+            Synced::Failed => return self.complete().await,
         }
-        Ok(())
+        let Err(error) = self.disk.sync(&mut active.file).await else {
+            active.synced = Synced::Yes;
+            return Ok(());
+        };
+        active.synced = Synced::Failed;
+        let first = active.first;
+        let path = self.path(&segment::name(first, None));
+        tracing::error!(
+            destination = self.settings.destination,
+            "{}: the disk did not take all that was written; what it holds is sent as long as the power \
+             does not fail; look after the disk",
+            path.display()
+        );
+        // If this fails too, it is tried again.
+        let _ = self.complete().await;
+        Err(SpoolError::io("sync", &path, error))
     }
 
     /// Completes the segment that is written to.
     async fn seal(&mut self) -> Result<(), SpoolError> {
         self.sync().await?;
+        self.complete().await
+    }
+
+    /// Gives the segment that is written to the name of a complete one.
+    async fn complete(&mut self) -> Result<(), SpoolError> {
         let Some(first) = self.active.as_ref().map(|active| active.first) else { return Ok(()) };
         let from = self.segment_path(first);
         let Some(segment) = self.segments.get_mut(&first) else { return Ok(()) };
@@ -506,8 +545,4 @@ impl<D: Storage> Spool<D> {
         self.active = None;
         self.sync_folder().await
     }
-}
-
-pub(super) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -294,6 +294,47 @@ fn torn_at_each_byte() {
     }
 }
 
+/// What a failed append has left is read together with what is whole, and then written over.
+#[test]
+fn a_torn_append_does_not_hide_the_next() {
+    for seed in 0..20 {
+        let disk = FaultyDisk::new(seed);
+        let (mut spool, _) = open(&disk, MANY);
+        push(&mut spool, 0, 2);
+        disk.fail_in(Some(0));
+        at_once(spool.push(lines(1, 20, 100).as_bytes(), 20, 1, 1)).unwrap_err();
+        assert_eq!(read_all(&mut spool), [0]);
+        push(&mut spool, 2, 2);
+        assert_eq!((read_all(&mut spool), spool.take_lost()), (vec![2], Lost::default()));
+    }
+}
+
+/// What a sync could not write, the system may forget: the next says that it worked.
+#[test]
+fn a_sync_that_failed_is_not_repeated() {
+    for power_off in [false, true] {
+        let disk = FaultyDisk::new(1);
+        let (mut spool, _) = open(&disk, MANY);
+        push(&mut spool, 0, 2);
+        disk.fail_in(Some(0));
+        assert!(at_once(spool.tend(1)).is_err());
+        assert_eq!(push(&mut spool, 1, 3), 2);
+        at_once(spool.tend(1)).unwrap();
+        assert_eq!(segments(&disk), 2, "what comes goes to another file");
+        drop(spool);
+        if power_off {
+            disk.crash_torn(|_| 0);
+        } else {
+            disk.kill();
+        }
+        let (mut spool, found) = open(&disk, MANY);
+        assert_eq!((found.events, found.torn), (5, 0));
+        let damaged = if power_off { 2 } else { 0 };
+        assert_eq!(read_all(&mut spool).len(), if power_off { 1 } else { 2 });
+        assert_eq!(spool.take_lost(), Lost { damaged, ..Lost::default() }, "counted");
+    }
+}
+
 /// A bit anywhere in a segment costs the events of its record and no others.
 #[test]
 fn each_bit_flipped() {

@@ -189,3 +189,17 @@ fn equal_totals_are_not_written_again() {
     writer.look(&ledger(), false);
     assert_ne!(read(), first);
 }
+
+#[cfg(unix)]
+#[test]
+fn the_folder_is_its_owners() {
+    use std::os::unix::fs::MetadataExt as _;
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("data/spool");
+    run(&folder, &busy(), false);
+    for made in [&parent.path().join("data"), &folder] {
+        let about = fs::metadata(made).expect("it was made");
+        assert_eq!(about.mode() & 0o777, 0o700, "{}", made.display());
+    }
+    assert_eq!(fs::metadata(folder.join(FILE)).expect("a file").mode() & 0o777, 0o600);
+}

@@ -308,3 +308,123 @@ fn storms() {
         assert_eq!(full + ended.lost(LossReason::Expired), 0, "seed {seed}");
     }
 }
+
+/// Away for so long that what was read back has been tried again for more than a day.
+#[test]
+fn what_is_on_disk_does_not_expire_in_memory() {
+    let hour = Duration::from_hours(1);
+    for (max_age, delivered_then) in [(Duration::from_hours(7 * 24), 9), (30 * hour, 6)] {
+        let disk = FaultyDisk::new(1);
+        let mut world = world(&disk);
+        world.settings.backoff_max = hour;
+        world.spool.as_mut().unwrap().settings.max_age = max_age;
+        world.looks = vec![40 * hour];
+        let feed = Feed { gap: 30 * hour, sizes: vec![3; 3] };
+        let (away, attempts) = (75 * hour, Cell::new(0));
+        let clock = world.clock.clone();
+        let ended = world.run(&feed, |_, _| {
+            attempts.set(attempts.get() + 1);
+            if clock.now() < away { unavailable(None) } else { delivered() }
+        });
+        assert!(attempts.get() > 40, "tried again and again: {}", attempts.get());
+        let look = &ended.looks[0];
+        assert_eq!((look.spooled, look.lost.sum()), (3, 0), "kept for a night");
+        assert_eq!(ended.counts.delivered, delivered_then, "{max_age:?}: {:?}", ended.counts);
+        assert_eq!(ended.lost(LossReason::Expired), 9 - delivered_then);
+    }
+}
+
+/// Memory is full of what is on disk too, and was tried: it can be read again.
+#[test]
+fn what_is_on_disk_is_not_pushed_out_of_memory() {
+    let disk = FaultyDisk::new(1);
+    let mut world = World { unordered: false, ..world(&disk) };
+    world.settings.held_bytes_max = 3000;
+    let feed = Feed { gap: SECOND, sizes: vec![400; 40] };
+    let ended = world.run(&feed, |_, _| unavailable(None));
+    assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (16_000, 0));
+    assert_eq!(on_disk(&disk), numbers(16_000), "in order");
+}
+
+/// Where order matters, a request hangs until memory would be full many times.
+#[test]
+fn what_waits_behind_a_request_that_hangs_goes_to_disk_in_order() {
+    let minute = 60 * SECOND;
+    let away = Outcome::Unavailable { reason: reason(), after: None };
+    let refused = Outcome::RefusedLines { lines: vec![3], reason: reason() };
+    let answers = [Outcome::Delivered, away, Outcome::TooLarge, refused];
+    for (answer, request_bytes_max) in
+        answers.into_iter().flat_map(|it| [(it.clone(), 0), (it, 500)])
+    {
+        let lost = u64::from(matches!(answer, Outcome::RefusedLines { .. }));
+        let disk = FaultyDisk::new(1);
+        let mut world = World { unordered: false, ..world(&disk) };
+        world.settings.held_bytes_max = 3000;
+        world.settings.request_bytes_max = request_bytes_max;
+        world.looks = vec![minute];
+        // The second, so that it is one of several batches.
+        let feed = Feed { gap: 500 * MS, sizes: vec![20; 200] };
+        let ended = world.run(&feed, |number, _| match number {
+            0 => (2 * SECOND, Some(Outcome::Delivered)),
+            1 => (minute, Some(answer.clone())),
+            _ => delivered(),
+        });
+        assert!(ended.looks[0].spooled > 1500, "while it hangs: {:?}", ended.looks[0]);
+        assert_eq!((ended.counts.lost.sum(), ended.lost(LossReason::Refused)), (lost, lost));
+        let merged = ended.seen[1].body.lines().count();
+        assert_eq!(merged > 20, request_bytes_max > 0, "{merged} events in the request");
+        let stored = [ended.stored, on_disk(&disk)].concat();
+        let mut expected = numbers(4000);
+        if lost > 0 {
+            expected.remove(23);
+        }
+        assert_eq!(stored, expected, "in order, each once, after {answer:?}");
+    }
+}
+
+/// The same, and the engine stops while it hangs.
+#[test]
+fn a_stop_while_a_request_hangs() {
+    let disk = FaultyDisk::new(1);
+    let deadline = Some(105 * SECOND);
+    let mut world = World { unordered: false, deadline, ..world(&disk) };
+    world.settings.held_bytes_max = 3000;
+    let feed = Feed { gap: 500 * MS, sizes: vec![20; 200] };
+    let ended = world.run(&feed, |_, _| (SECOND, None));
+    assert_eq!((ended.counts.spooled, ended.counts.lost.sum()), (4000, 0));
+    assert_eq!(on_disk(&disk), numbers(4000), "in order");
+}
+
+/// The disk hangs, at the start or at a write; the destination works.
+#[test]
+fn nothing_waits_for_ever_for_a_disk_that_hangs() {
+    for (ordered, always, at_start) in
+        [(true, false, true), (false, true, true), (false, true, false), (true, true, false)]
+    {
+        let disk = FaultyDisk::new(1);
+        disk.set_stalled(at_start);
+        let mut world = World { unordered: !ordered, ..world(&disk) };
+        world.spool.as_mut().unwrap().always = always;
+        let feed = Feed { gap: SECOND, sizes: vec![5; 40] };
+        let ended = world.run(&feed, |number, _| {
+            match number {
+                2 => disk.set_stalled(true),
+                20 => disk.set_stalled(false),
+                _ => {}
+            }
+            delivered()
+        });
+        let seen = ended.seen.iter().map(|seen| seen.at);
+        let gap = seen.clone().zip(seen.skip(1)).map(|(a, b)| b.saturating_sub(a)).max().unwrap();
+        assert!(gap < 12 * SECOND && ended.seen[0].at < 12 * SECOND, "{:?}", ended.seen);
+        assert_eq!((ended.counts.delivered, ended.counts.lost.sum()), (200, 0));
+        assert_eq!(sorted(ended.stored), numbers(200), "each once");
+    }
+    // Nothing is left to do when it stops, except that the disk has not answered.
+    let disk = FaultyDisk::new(1);
+    disk.set_stalled(true);
+    let mut world = World { deadline: Some(60 * SECOND), unordered: false, ..world(&disk) };
+    world.looks = vec![30 * SECOND];
+    let ended = world.run(&Feed { gap: SECOND, sizes: vec![5; 20] }, |_, _| delivered());
+    assert_eq!((ended.counts.delivered, ended.looks[0].held), (100, 0));
+}
