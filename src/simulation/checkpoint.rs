@@ -175,15 +175,15 @@ impl Left {
     pub fn check_settled(&mut self, snapshot: &Snapshot) {
         for (bounds, counted) in self.places.iter_mut().zip(&snapshot.destinations) {
             if let Some(left) = bounds.take_if(|_| counted.counts.settled > 0) {
-                // What was being written at the end may be on disk, and what power took is not.
-                let lost = |next: u64| {
-                    let written = next.saturating_sub(left.next);
-                    let missing = left.next.saturating_sub(next).min(left.unsure);
-                    left.in_memory.saturating_sub(written) + missing
-                };
-                // Since it was opened, some of what this life has taken may have been written.
+                // What was being written at the end may be on disk.
+                let in_memory =
+                    |next: u64| left.in_memory.saturating_sub(next.saturating_sub(left.next));
                 let next = counted.counts.spool.next;
-                let (least, most) = (lost(next), lost(next.saturating_sub(counted.counts.taken)));
+                // What power took is missing at the end, or damaged anywhere.
+                let missing = left.next.saturating_sub(next).min(left.unsure);
+                let least = in_memory(next) + missing;
+                // Since it was opened, some of what this life has taken may have been written.
+                let most = in_memory(next.saturating_sub(counted.counts.taken)) + left.unsure;
                 let crash = counted.counts.lost.get(LossReason::Crash);
                 assert!(
                     crash <= most + left.went && crash + left.came >= least,
