@@ -67,6 +67,9 @@ impl<D: Storage> Spool<D> {
         };
         self.mark = mark;
         self.forget(first);
+        if !matches!(cause, Cause::Full) {
+            self.kept = self.bytes;
+        }
         match cause {
             Cause::Done => {}
             Cause::Full => self.lost.full += left,

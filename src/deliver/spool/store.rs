@@ -91,6 +91,9 @@ pub struct Spool<D: Storage> {
     active: Option<Active<D::File>>,
     /// Most bytes on disk; asked anew for each segment.
     budget: u64,
+    /// The most that it has held since a segment was done: what gives way makes room for what comes,
+    /// not for others who fill the disk.
+    pub(super) kept: u64,
     /// The sequence of the next event.
     pub(super) next: u64,
     /// Events that have an outcome, and all that are in no segment.
@@ -115,6 +118,7 @@ impl<D: Storage> Spool<D> {
         Self {
             disk,
             budget: settings.max_bytes,
+            kept: 0,
             settings,
             lock: None,
             segments: BTreeMap::new(),
@@ -402,7 +406,8 @@ impl<D: Storage> Spool<D> {
     fn limit_to(&mut self, free: Option<u64>) {
         let share = free.map_or(u64::MAX, |free| (free + self.bytes) / FREE_SHARE);
         // When others have filled the disk the spool grows no more, but what it has is not theirs.
-        self.budget = self.settings.max_bytes.min(share.max(self.bytes));
+        self.kept = self.kept.max(self.bytes);
+        self.budget = self.settings.max_bytes.min(share.max(self.kept));
     }
 
     /// Asks how much is free where the folder is or will be, so that the first record has its right
