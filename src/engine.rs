@@ -34,7 +34,9 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats};
+use crate::receive::{
+    self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats, Shards,
+};
 use crate::rules::Rules;
 use crate::shard::{self, Lookups, Output, Shard};
 
@@ -189,7 +191,8 @@ pub struct Drained {
 impl Engine {
     /// Binds the listeners and starts all threads. When this returns, datagrams are received.
     pub fn start(settings: Settings) -> Result<Self, EngineError> {
-        let shard_count = settings.receive.shards;
+        let layout = settings.receive.shards;
+        let shard_count = layout.count(settings.receive.receivers);
         let ledger = Arc::new(ledger(&settings));
         let gates = settings.receive.gates.clone();
         let Receivers { threads: receivers, shards: inputs, handle } =
@@ -231,25 +234,37 @@ impl Engine {
             })?;
         }
         let lookups = Lookups { rules: settings.rules, app_names: settings.app_names };
-        let parts = inputs.into_iter().zip(outputs).zip(tallies);
-        for (index, ((input, outputs), tally)) in parts.enumerate() {
-            let name = format!("shard-{index}");
-            let beat = health.add_thread(&name);
+        let parts = inputs.into_iter().zip(outputs).zip(tallies).enumerate();
+        let shards = parts.map(|(index, ((input, outputs), tally))| {
             let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
             let shard =
                 Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency)
                     .with_tally(tally);
-            let abandon = Arc::clone(&abandon);
-            spawner.spawn(&name, move || {
-                let clock = SystemClock::new();
-                shard::run(shard, input.ends, &input.sleeper, &clock, &beat, &abandon);
-                Ok(())
-            })?;
-        }
-        for receiver in receivers {
-            let name = format!("rx-{}", receiver.index());
-            let beat = health.add_thread(&name);
-            spawner.spawn(&name, move || receiver.run(beat))?;
+            shard::Worker::new(shard, input, SystemClock::new(), Arc::clone(&abandon))
+        });
+        match layout {
+            Shards::Inline => {
+                for (receiver, shard) in receivers.into_iter().zip(shards) {
+                    let name = format!("rx-{}", receiver.index());
+                    let beat = health.add_thread(&name);
+                    spawner.spawn(&name, move || shard.run_inline(receiver, &beat))?;
+                }
+            }
+            Shards::Threads(_) => {
+                for (index, shard) in shards.enumerate() {
+                    let name = format!("shard-{index}");
+                    let beat = health.add_thread(&name);
+                    spawner.spawn(&name, move || {
+                        shard.run(&beat);
+                        Ok(())
+                    })?;
+                }
+                for receiver in receivers {
+                    let name = format!("rx-{}", receiver.index());
+                    let beat = health.add_thread(&name);
+                    spawner.spawn(&name, move || receiver.run(beat))?;
+                }
+            }
         }
         let state = Arc::new(State {
             backend: handle.backend().name(),
@@ -446,7 +461,9 @@ fn connect(destinations: Vec<Box<dyn Destination>>, ledger: &Ledger, shards: usi
 /// A ledger of zeros for everything that these settings start.
 fn ledger(settings: &Settings) -> Ledger {
     let names: Vec<String> = settings.destinations.iter().map(|d| d.name()).collect();
-    let ledger = Ledger::new(settings.receive.receivers, settings.receive.shards, &names);
+    let receive = &settings.receive;
+    let shards = receive.shards.count(receive.receivers);
+    let ledger = Ledger::new(receive.receivers, shards, &names);
     if let Some(last_run) = &settings.last_run {
         last_run.hand_over(&ledger);
     }

@@ -12,6 +12,7 @@
 
 use std::mem;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use crate::observe::histogram::{Latency, LocalHistogram};
 use crate::observe::ledger::{
     AssignCounts, DestinationLedger, Ledger, Note, RejectReason, ShardCounts,
 };
-use crate::receive::{ShardEnd, Sleeper};
+use crate::receive::{Inline, ReceiveError, Receiver, ShardEnd, ShardInput};
 use crate::rules::{Categories, Rules};
 use crate::upstream::Gaps;
 
@@ -398,38 +399,98 @@ fn note(counts: &mut ShardCounts, event: &Event<'_>) {
     }
 }
 
-/// The thread of a shard: takes leases until every receiver is gone, then hands over what is open.
+/// A shard with what it works on: the rings that bring its leases.
 ///
 /// Once `abandon` is set, leases are returned unread and full queues are not waited for.
-pub fn run(
-    mut shard: Shard,
-    mut ends: Vec<ShardEnd>,
-    sleeper: &Sleeper,
-    clock: &impl Clock,
-    beat: &Beat,
-    abandon: &AtomicBool,
-) {
-    loop {
-        beat.touch();
-        // Asked before the rings are read: what a receiver handed over before it was gone is there.
-        let finished = ends.iter().all(ShardEnd::finished);
-        let taken = turn(&mut shard, &mut ends, clock, abandon);
-        if taken > 0 {
-            continue;
-        }
-        if finished {
-            break;
-        }
-        let now = clock.now();
-        let timeout = shard.deadline().map_or(SLEEP_MAX, |at| at.saturating_sub(now));
-        sleeper.sleep(Some(timeout.min(SLEEP_MAX)), || {
-            ends.iter().any(ShardEnd::has_leases) || ends.iter().all(ShardEnd::finished)
-        });
+#[derive(Debug)]
+pub struct Worker<C> {
+    shard: Shard,
+    input: ShardInput,
+    clock: C,
+    abandon: Arc<AtomicBool>,
+}
+
+impl<C: Clock> Worker<C> {
+    /// Nothing is taken before it runs.
+    #[must_use]
+    pub fn new(shard: Shard, input: ShardInput, clock: C, abandon: Arc<AtomicBool>) -> Self {
+        Self { shard, input, clock, abandon }
     }
-    // The only place where a shard waits for a destination: everything else is over.
-    while !shard.flush(clock.now(), abandon.load(Ordering::Acquire)) {
-        beat.touch();
-        std::thread::sleep(Duration::from_millis(1));
+
+    /// The thread of a shard: takes leases until every receiver is gone, then hands over what is
+    /// open.
+    pub fn run(mut self, beat: &Beat) {
+        loop {
+            beat.touch();
+            // Asked before the rings are read: what a receiver handed over before it was gone is
+            // there.
+            let finished = self.input.ends.iter().all(ShardEnd::finished);
+            if self.turn() > 0 {
+                continue;
+            }
+            if finished {
+                break;
+            }
+            let timeout = self.idle();
+            let ShardInput { ends, sleeper } = &self.input;
+            sleeper.sleep(Some(timeout), || {
+                ends.iter().any(ShardEnd::has_leases) || ends.iter().all(ShardEnd::finished)
+            });
+        }
+        self.flush(beat);
+    }
+
+    /// The thread of a receiver and its shard: one after the other, until the receiver is done.
+    ///
+    /// # Errors
+    /// When the receiver cannot go on; what it received before is handed over.
+    ///
+    /// # Panics
+    /// When the receiver or the shard does. After a panic of the receiver, what is open is handed
+    /// over first.
+    pub fn run_inline(mut self, receiver: Receiver, beat: &Beat) -> Result<(), ReceiveError> {
+        let mut inline = Turns { worker: &mut self, within: false };
+        // The worker is used again only if it was not the one to panic.
+        let ended = catch_unwind(AssertUnwindSafe(|| receiver.run_with(beat.clone(), &mut inline)));
+        if !inline.within {
+            self.run(beat);
+        }
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// The only place where a shard waits for a destination: everything else is over.
+    fn flush(&mut self, beat: &Beat) {
+        while !self.shard.flush(self.clock.now(), self.abandon.load(Ordering::Acquire)) {
+            beat.touch();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn turn(&mut self) -> usize {
+        turn(&mut self.shard, &mut self.input.ends, &self.clock, &self.abandon)
+    }
+
+    /// How long there is nothing to do unless something arrives.
+    fn idle(&self) -> Duration {
+        let now = self.clock.now();
+        let deadline = self.shard.deadline();
+        deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).min(SLEEP_MAX)
+    }
+}
+
+/// The turns of a shard on its receiver's thread.
+struct Turns<'a, C> {
+    worker: &'a mut Worker<C>,
+    /// Whether one has begun and not ended.
+    within: bool,
+}
+
+impl<C: Clock> Inline for Turns<'_, C> {
+    fn turn(&mut self) -> Duration {
+        self.within = true;
+        while self.worker.turn() > 0 {}
+        self.within = false;
+        self.worker.idle()
     }
 }
 

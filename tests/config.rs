@@ -11,7 +11,7 @@ use std::{
 
 use ringside::config::{
     self, ByteSize, Config, ConfigError, InfluxdbVersion, Loaded, Millis, ObjectId, RuleAction,
-    Status, Threads,
+    Shards, Status, Threads,
 };
 
 fn accept(text: &str) -> Loaded {
@@ -208,7 +208,7 @@ fn units_are_optional() {
     assert_eq!(ringside.receive.socket_buffer.bytes(), 4 << 20);
     assert_eq!(ringside.receive.receivers, Threads::Fixed(2));
     assert_eq!(ringside.receive.backend, config::Backend::IoUring);
-    assert_eq!(ringside.shards, Threads::Auto);
+    assert_eq!(ringside.shards, Shards::Auto);
     assert_eq!(ringside.influxdb.gzip, config::Gzip::Off);
 }
 

@@ -11,8 +11,8 @@ use ringside::event::Listener;
 use ringside::observe::health::Beat;
 use ringside::observe::ledger::{DropReason, Ledger, ReceiveCounts};
 use ringside::receive::{
-    BackendChoice, BackendKind, FeatureMask, Handle, Lease, ListenerSettings, ReceiveError,
-    Receiver, Settings, ShardInput, start,
+    BackendChoice, BackendKind, FeatureMask, Handle, Lease, ListenerSettings, Shards, ReceiveError,
+    Receiver, Settings, Shards, ShardInput, start,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,7 +70,7 @@ struct Room {
 
 impl Room {
     fn open(settings: Settings) -> Self {
-        let ledger = Arc::new(Ledger::new(settings.receivers, settings.shards, &[]));
+        let ledger = Arc::new(Ledger::new(settings.receivers, settings.shards.count(settings.receivers), &[]));
         let receivers = start(settings, &ledger).expect("start");
         let spawn = |receiver: Receiver| {
             let name = format!("rx-{}", receiver.index());
@@ -402,7 +402,7 @@ fn several_receivers_keep_a_source_together() {
     {
         let mut settings = settings(backend);
         settings.listeners = [None, Some(listener(listen))];
-        (settings.receivers, settings.shards) = (2, 3);
+        (settings.receivers, settings.shards) = (2, Shards::Threads(3));
         let mut room = Room::open(settings);
         assert_eq!(room.handle.receivers(), 2);
         let port = room.address(Listener::LogEvents).port();

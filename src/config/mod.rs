@@ -77,7 +77,7 @@ pub use self::{
         SessionStartTopic, SessionStopTopic, UserEvents, UserEventsToMqtt, UserEventsToNewRelic,
         UserTopics,
     },
-    values::{ByteSize, LeftAlone, Millis, ObjectId, Tag, Threads, Toggle},
+    values::{ByteSize, LeftAlone, Millis, ObjectId, Shards, Tag, Threads, Toggle},
 };
 use self::{
     diagnostic::{Fault, Report},

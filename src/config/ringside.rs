@@ -7,7 +7,7 @@ use super::{
     Secret,
     basic::LISTEN_PORTS,
     setting::{Filled, IfGiven, Rule, choice, off, section, switched},
-    values::{ByteSize, Millis, PowerOfTwo, Threads},
+    values::{ByteSize, Millis, PowerOfTwo, Shards, Threads},
 };
 
 const KIB: u64 = 1 << 10;
@@ -19,8 +19,8 @@ section! {
     pub struct Ringside {
         /// How datagrams are received.
         receive: Receive = Receive::default();
-        /// Threads that parse and encode; `auto` suits the machine.
-        shards: Threads = Threads::Auto;
+        /// Threads that parse and encode; `inline`: each receiver does it itself; `auto` suits the machine.
+        shards: Shards = Shards::Auto;
         /// How the queue behaves when it is full.
         queue: Queue = Queue::default();
         /// A batch leaves after this time, or when it is full.

@@ -168,6 +168,10 @@ impl Threads {
     /// One thread per CPU is the most that helps; 64 is more CPUs than one socket's traffic can use,
     /// and every pair of receiver and shard costs two rings.
     const MAX: u64 = 64;
+
+    fn fixed(threads: u64) -> Option<u16> {
+        u16::try_from(threads).ok().filter(|_| (1..=Self::MAX).contains(&threads))
+    }
 }
 
 impl fmt::Display for Threads {
@@ -197,10 +201,7 @@ impl<'de> Deserialize<'de> for Threads {
             }
 
             fn visit_u64<E: Error>(self, value: u64) -> Result<Threads, E> {
-                match u16::try_from(value) {
-                    Ok(threads @ 1..) if value <= Threads::MAX => Ok(Threads::Fixed(threads)),
-                    _ => Err(Self::refuse(value)),
-                }
+                Threads::fixed(value).map(Threads::Fixed).ok_or_else(|| Self::refuse(value))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Threads, E> {
@@ -210,6 +211,64 @@ impl<'de> Deserialize<'de> for Threads {
         }
 
         deserializer.deserialize_any(ThreadsVisitor)
+    }
+}
+
+/// Who parses and encodes: threads of their own, or each receiver's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// What is best for the number of CPUs.
+    Auto,
+    /// Each receiver, on its own thread.
+    Inline,
+    /// So many threads of their own.
+    Fixed(u16),
+}
+
+impl fmt::Display for Shards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Inline => f.write_str("inline"),
+            Self::Fixed(threads) => threads.fmt(f),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShardsVisitor;
+
+        impl ShardsVisitor {
+            fn refuse<E: Error>(shown: impl fmt::Display) -> E {
+                E::custom(format!(
+                    "`{shown}` is out of range\nuse auto, inline, or 1 to {}",
+                    Threads::MAX
+                ))
+            }
+        }
+
+        impl Visitor<'_> for ShardsVisitor {
+            type Value = Shards;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "auto, inline or a whole number from 1 to {}", Threads::MAX)
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Shards, E> {
+                Threads::fixed(value).map(Shards::Fixed).ok_or_else(|| Self::refuse(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Shards, E> {
+                match text.trim() {
+                    name if name.eq_ignore_ascii_case("auto") => Ok(Shards::Auto),
+                    name if name.eq_ignore_ascii_case("inline") => Ok(Shards::Inline),
+                    _ => Err(Self::refuse(text)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(ShardsVisitor)
     }
 }
 
@@ -234,10 +293,20 @@ impl Serialize for Threads {
     }
 }
 
+impl Serialize for Shards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto | Self::Inline => serializer.collect_str(self),
+            Self::Fixed(threads) => serializer.serialize_u16(*threads),
+        }
+    }
+}
+
 plain! {
     Millis: "time", |value| value.to_string();
     ByteSize: "size", |value| value.to_string();
     Threads: format!("auto, or 1 to {}", Threads::MAX), |value| value.to_string();
+    Shards: format!("auto, inline, or 1 to {}", Threads::MAX), |value| value.to_string();
 }
 
 /// A section that has a switch and nothing else. `DEFAULT` is what the section means when it is there

@@ -7,11 +7,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::admission::{Admission, Levels};
 use super::clock::Stamps;
 use super::handoff::{Handed, ReceiverEnd};
+use super::pace::IDLE;
 use super::slots::{PAYLOAD_MAX, Pool};
 use super::socket::Bound;
 use crate::event::Listener;
@@ -41,9 +42,18 @@ pub(super) struct Intake {
     counts: [ReceiveCounts; Listener::COUNT],
     /// Datagrams in the batch so far.
     batch: usize,
+    /// The longest wait for datagrams.
+    idle: Duration,
     ledger: Arc<Ledger>,
     levels: Arc<Levels>,
     beat: Beat,
+}
+
+/// A shard on a receiver's own thread.
+pub trait Inline {
+    /// Takes every lease that has been handed over, and does whatever else is due. Answers how long
+    /// it can wait to be called again if nothing arrives.
+    fn turn(&mut self) -> Duration;
 }
 
 /// What an [`Intake`] is made from.
@@ -70,6 +80,7 @@ impl Intake {
             // The first publication must not take back what an earlier one has counted.
             counts: Listener::ALL.map(|listener| ledger.receivers[index][listener as usize].read()),
             batch: 0,
+            idle: IDLE,
             ledger,
             levels,
             beat: Beat::default(),
@@ -102,9 +113,7 @@ impl Intake {
     /// To be called once per turn: beats, and takes returned slots back.
     pub(super) fn start_turn(&mut self) {
         self.beat.touch();
-        for end in &mut self.ends {
-            end.take_back(&mut self.pool);
-        }
+        self.take_back();
         self.publish_levels();
     }
 
@@ -160,8 +169,28 @@ impl Intake {
         self.pool.recycle(slot, datagram.stored);
     }
 
-    /// Ends the batch: counts it, then hands it over. Answers how many datagrams it had.
-    pub(super) fn publish(&mut self) -> usize {
+    /// The longest that a backend waits for datagrams.
+    pub(super) fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// Ends a turn: counts the batch and hands it over, then lets the shard of this thread have its
+    /// turn. Answers how many datagrams the batch had.
+    pub(super) fn end_turn(&mut self, inline: &mut dyn Inline) -> usize {
+        let received = self.publish();
+        self.idle = inline.turn().min(IDLE);
+        // An inline shard has returned every slot by now, and they are still in the cache.
+        self.take_back();
+        received
+    }
+
+    fn take_back(&mut self) {
+        for end in &mut self.ends {
+            end.take_back(&mut self.pool);
+        }
+    }
+
+    fn publish(&mut self) -> usize {
         let batch = std::mem::take(&mut self.batch);
         if batch > 0 {
             for (block, counts) in self.ledger.receivers[self.index].iter().zip(&self.counts) {

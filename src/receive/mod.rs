@@ -59,10 +59,11 @@ mod uring;
 pub use completion::read_completion;
 pub use gate::Gate;
 pub use handoff::ShardEnd;
+pub use intake::Inline;
 pub use passed::Passed;
 pub use pressure::{Notice, PressureWatch};
 pub use settings::{
-    BackendChoice, BackendKind, FeatureMask, ListenerSettings, ReceiveError, Settings,
+    BackendChoice, BackendKind, FeatureMask, ListenerSettings, ReceiveError, Settings, Shards,
 };
 pub use slots::{Lease, SLOTS_MAX, SLOTS_MIN};
 pub use sources::Sources;

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::net::UdpSocket;
 
-use super::intake::{Datagram, Intake};
-use super::pace::{IDLE, STARVED};
+use super::intake::{Datagram, Inline, Intake};
+use super::pace::STARVED;
 use super::settings::ReceiveError;
 use super::slots::{PAYLOAD, PAYLOAD_MAX};
 use super::socket::{Bound, UNKNOWN_SOURCE};
@@ -22,7 +22,7 @@ const RUN: usize = 64;
 const TOO_LONG: i32 = 10040;
 
 /// Receives until told to stop and the sockets are empty, or time is up.
-pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
+pub(super) fn run(receiver: Receiver, inline: &mut dyn Inline) -> Result<(), ReceiveError> {
     let Receiver { mut intake, sockets, stop, ring, .. } = receiver;
     let failed = |during| move |source| ReceiveError::Run { during, source };
     let runtime = ::tokio::runtime::Builder::new_current_thread()
@@ -32,7 +32,7 @@ pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
     runtime
         .block_on(async {
             let sockets = sockets.into_iter().map(into_tokio).collect::<io::Result<Vec<_>>>()?;
-            receive(&mut intake, &sockets, &ring, || stop.requested()).await
+            receive(&mut intake, inline, &sockets, &ring, || stop.requested()).await
         })
         .map_err(failed("receiving with tokio"))
 }
@@ -44,6 +44,7 @@ fn into_tokio(bound: Bound) -> io::Result<(UdpSocket, Listener)> {
 
 async fn receive(
     intake: &mut Intake,
+    inline: &mut dyn Inline,
     sockets: &[(UdpSocket, Listener)],
     counters: &RingCounters,
     stop: impl Fn() -> Option<Instant>,
@@ -55,7 +56,7 @@ async fn receive(
             ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
         });
         // The time-out is no error: the beat goes on, and a request to stop is seen.
-        let timeout = if deadline.is_some() { STARVED } else { IDLE };
+        let timeout = if deadline.is_some() { STARVED } else { intake.idle() };
         if let Ok(ready) = ::tokio::time::timeout(timeout, readable).await {
             ready?;
         }
@@ -69,7 +70,7 @@ async fn receive(
                 }
             }
         }
-        let received = intake.publish();
+        let received = intake.end_turn(inline);
         if deadline.is_some_and(|deadline| received == 0 || now >= deadline) {
             return Ok(());
         }
@@ -114,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::observe::ledger::{DropReason, Ledger};
+    use crate::receive::start::Elsewhere;
     use crate::receive::{BackendChoice, ListenerSettings, Settings, start};
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
             sender.send_to(payload, to).expect("send");
         }
         receivers.handle.stop(Instant::now() + Duration::from_secs(10));
-        run(receivers.threads.remove(0)).expect("no error");
+        run(receivers.threads.remove(0), &mut Elsewhere).expect("no error");
         let end = &mut receivers.shards[0].ends[0];
         for expected in [&b"one"[..], b"", b"two"] {
             let lease = end.take().expect("lease");

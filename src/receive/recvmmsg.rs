@@ -15,8 +15,8 @@ use std::time::Instant;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::intake::{Datagram, Intake};
-use super::pace::{IDLE, Pace, STARVED};
+use super::intake::{Datagram, Inline, Intake};
+use super::pace::{Pace, STARVED};
 use super::settings::ReceiveError;
 use super::slots::{HEADER, NAME, NAME_LEN, PAYLOAD};
 use super::socket::{self, Bound};
@@ -120,7 +120,7 @@ impl Batch {
 }
 
 /// Receives with tokio until told to stop, then drains.
-pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
+pub(super) fn run(receiver: Receiver, inline: &mut dyn Inline) -> Result<(), ReceiveError> {
     let Receiver { mut intake, sockets, settings, stop, ring, .. } = receiver;
     let runtime = ::tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,10 +130,11 @@ pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
     let deadline = runtime
         .block_on(async {
             let mut waiter = Waiter::new(&sockets, stop.reader.as_fd())?;
-            receive(&mut waiter, pace, &mut intake, &sockets, &ring, || stop.requested()).await
+            let stop = || stop.requested();
+            receive(&mut waiter, pace, (&mut intake, inline), &sockets, &ring, stop).await
         })
         .map_err(|source| ReceiveError::Run { during: "receiving with recvmmsg", source })?;
-    drain(&mut intake, &sockets, deadline)
+    drain(&mut intake, inline, &sockets, deadline)
 }
 
 /// Waits until a socket, or the pipe that says stop, has something to read.
@@ -164,7 +165,7 @@ impl<'a> Waiter<'a> {
 async fn receive(
     waiter: &mut Waiter<'_>,
     mut pace: Pace,
-    intake: &mut Intake,
+    (intake, inline): (&mut Intake, &mut dyn Inline),
     sockets: &[Bound],
     counters: &RingCounters,
     stop: impl Fn() -> Option<Instant>,
@@ -179,7 +180,7 @@ async fn receive(
             thread::sleep(gather);
         } else {
             // The time-out is no error: the beat goes on and returned slots are taken back.
-            let ready = ::tokio::time::timeout(IDLE, waiter.ready()).await;
+            let ready = ::tokio::time::timeout(intake.idle(), waiter.ready()).await;
             guard = ready.ok().transpose()?;
         }
         let now = Instant::now();
@@ -201,7 +202,7 @@ async fn receive(
                 }
             }
         }
-        let received = intake.publish();
+        let received = intake.end_turn(inline);
         pace.after_wait(received, now);
         if held || (received == 0 && intake.pool().is_empty()) {
             count(&counters.starved);
@@ -219,6 +220,7 @@ async fn receive(
 /// a passed socket is left to the next process.
 pub(super) fn drain(
     intake: &mut Intake,
+    inline: &mut dyn Inline,
     sockets: &[Bound],
     deadline: Instant,
 ) -> Result<(), ReceiveError> {
@@ -236,7 +238,7 @@ pub(super) fn drain(
             }
             let each = if late { Intake::abandon } else { Intake::admit };
             let received = batch.receive(bound, intake, limit, each).map_err(failed)?;
-            intake.publish();
+            intake.end_turn(inline);
             if received == 0 {
                 break;
             }

@@ -22,6 +22,27 @@ pub enum BackendChoice {
     Tokio,
 }
 
+/// Who takes the leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// Each receiver runs a shard of its own, on its own thread: nothing has to cross from one
+    /// processor to another, and nobody has to be woken.
+    Inline,
+    /// Threads of their own, so many; leases are spread over them by source.
+    Threads(usize),
+}
+
+impl Shards {
+    /// How many shards there are beside so many receivers.
+    #[must_use]
+    pub const fn count(self, receivers: usize) -> usize {
+        match self {
+            Self::Inline => receivers,
+            Self::Threads(shards) => shards,
+        }
+    }
+}
+
 /// Which backend is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendKind {
@@ -83,8 +104,8 @@ pub struct Settings {
     pub backend: BackendChoice,
     /// Receiver threads. One is used where datagrams cannot be steered by source.
     pub receivers: usize,
-    /// Shards that leases are spread over, by source.
-    pub shards: usize,
+    /// Who takes the leases.
+    pub shards: Shards,
     /// Slots per receiver, from [`SLOTS_MIN`] to [`SLOTS_MAX`].
     pub slots: usize,
     /// Socket buffer to ask for, in bytes.
@@ -113,7 +134,7 @@ impl Default for Settings {
             gates: Default::default(),
             backend: BackendChoice::Auto,
             receivers: 1,
-            shards: 1,
+            shards: Shards::Threads(1),
             slots: Self::SLOTS,
             socket_buffer: Self::SOCKET_BUFFER,
             gather: Self::GATHER,

@@ -4,14 +4,14 @@ use std::io::{self, PipeReader, PipeWriter, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Levels};
 use super::clock::Stamps;
 use super::handoff::{self, ShardEnd};
-use super::intake::{Intake, IntakeParts};
+use super::intake::{Inline, Intake, IntakeParts};
 use super::pressure::Peak;
-use super::settings::{BackendChoice, BackendKind, ReceiveError, Settings};
+use super::settings::{BackendChoice, BackendKind, ReceiveError, Settings, Shards};
 use super::slots::{Pool, SLOTS_MAX, SLOTS_MIN};
 use super::socket::{self, Bound, KernelDrops};
 use super::wake::Sleeper;
@@ -24,7 +24,7 @@ use crate::observe::ledger::Ledger;
 pub struct Receivers {
     /// One per receiver thread, in order of their index.
     pub threads: Vec<Receiver>,
-    /// One per shard.
+    /// One per shard; of inline shards, in the order of the receivers.
     pub shards: Vec<ShardInput>,
     /// Stops the receivers and knows about them.
     pub handle: Arc<Handle>,
@@ -33,7 +33,7 @@ pub struct Receivers {
 /// Where a shard gets its leases from.
 #[derive(Debug)]
 pub struct ShardInput {
-    /// One per receiver.
+    /// One per receiver; of an inline shard, its own receiver's.
     pub ends: Vec<ShardEnd>,
     /// Where the shard sleeps when there are no leases.
     pub sleeper: Sleeper,
@@ -213,16 +213,30 @@ impl Receiver {
     ///
     /// Receives until [`Handle::stop`] is called and the sockets are empty. Whichever way it ends,
     /// its [`ShardEnd`]s then become finished.
-    pub fn run(mut self, beat: Beat) -> Result<(), ReceiveError> {
+    pub fn run(self, beat: Beat) -> Result<(), ReceiveError> {
+        self.run_with(beat, &mut Elsewhere)
+    }
+
+    /// The same with a shard on this thread, which takes the leases of each batch right after it.
+    pub fn run_with(mut self, beat: Beat, inline: &mut dyn Inline) -> Result<(), ReceiveError> {
         self.intake.beat_with(beat);
         match self.backend {
             #[cfg(target_os = "linux")]
-            BackendKind::IoUring => super::uring::run(self),
+            BackendKind::IoUring => super::uring::run(self, inline),
             #[cfg(target_os = "linux")]
-            BackendKind::Tokio => super::recvmmsg::run(self),
+            BackendKind::Tokio => super::recvmmsg::run(self, inline),
             #[cfg(not(target_os = "linux"))]
-            _ => super::portable::run(self),
+            _ => super::portable::run(self, inline),
         }
+    }
+}
+
+/// Leases are taken on other threads.
+pub(super) struct Elsewhere;
+
+impl Inline for Elsewhere {
+    fn turn(&mut self) -> Duration {
+        Duration::MAX
     }
 }
 
@@ -232,12 +246,14 @@ impl Receiver {
 /// # Panics
 /// When the ledger has fewer receivers than `settings`, or when there is no shard.
 pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, ReceiveError> {
-    assert!(settings.shards > 0 && settings.receivers > 0, "at least one of each");
+    assert!(settings.receivers > 0, "at least one receiver");
     if !(SLOTS_MIN..=SLOTS_MAX).contains(&settings.slots) {
         return Err(ReceiveError::Slots { slots: settings.slots });
     }
     let backend = choose_backend(&settings)?;
     let receivers = steerable(&settings);
+    let shard_count = settings.shards.count(receivers);
+    assert!(shard_count > 0, "at least one shard");
     assert!(ledger.receivers.len() >= receivers, "a ledger block per receiver");
     let sockets = socket::bind(&settings, receivers)?;
     let socket_buffer = set_buffers(&settings, &sockets)?;
@@ -254,7 +270,7 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
         let of_listener = sockets[0].iter().filter(|bound| bound.listener == listener);
         of_listener.map(|bound| bound.address).collect()
     });
-    let mut shards: Vec<ShardInput> = (0..settings.shards)
+    let mut shards: Vec<ShardInput> = (0..shard_count)
         .map(|_| ShardInput { ends: Vec::new(), sleeper: Sleeper::default() })
         .collect();
 
@@ -262,7 +278,11 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
     let mut threads = Vec::with_capacity(receivers);
     for (index, sockets) in sockets.into_iter().enumerate() {
         let pool = pool(&settings)?;
-        let ends = shards
+        let its_shards = match settings.shards {
+            Shards::Inline => index..=index,
+            Shards::Threads(shards) => 0..=shards - 1,
+        };
+        let ends = shards[its_shards]
             .iter_mut()
             .map(|shard| {
                 let (receiver_end, shard_end) = handoff::rings(&pool, shard.sleeper.waker());

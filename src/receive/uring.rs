@@ -29,8 +29,8 @@ use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opc
 
 use super::bufring::{self, BufRing};
 use super::completion;
-use super::intake::{Datagram, Intake};
-use super::pace::{IDLE, Pace, STARVED};
+use super::intake::{Datagram, Inline, Intake};
+use super::pace::{Pace, STARVED};
 use super::settings::{ReceiveError, Settings};
 use super::socket::Bound;
 use super::start::{Receiver, RingCounters, Stop, count};
@@ -135,7 +135,7 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// Receives until told to stop, then drains.
-pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
+pub(super) fn run(receiver: Receiver, inline: &mut dyn Inline) -> Result<(), ReceiveError> {
     let Receiver { mut intake, sockets, settings, stop, ring: counters, .. } = receiver;
     let sizes = Sizes::new(settings.slots, sockets.len());
     let deadline = {
@@ -145,8 +145,13 @@ pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
         // go that the kernel was told of.
         let mut buffers = BufRing::new(sizes.buffers).map_err(failed("making the buffer ring"))?;
         let mut ring = build(sizes).map_err(failed("setting up io_uring"))?;
-        let parts =
-            Parts { intake: &mut intake, sockets: &sockets, stop: &stop, counters: &counters };
+        let parts = Parts {
+            intake: &mut intake,
+            inline,
+            sockets: &sockets,
+            stop: &stop,
+            counters: &counters,
+        };
         let pace = Pace::new(settings.gather);
         let mut uring = Uring::new(&mut ring, &mut buffers, parts, pace)
             .map_err(failed("setting up io_uring"))?;
@@ -160,12 +165,13 @@ pub(super) fn run(receiver: Receiver) -> Result<(), ReceiveError> {
         uring.finish().map_err(failed("stopping io_uring"))?;
         deadline
     };
-    super::recvmmsg::drain(&mut intake, &sockets, deadline)
+    super::recvmmsg::drain(&mut intake, inline, &sockets, deadline)
 }
 
 /// What a [`Uring`] works for.
 struct Parts<'a> {
     intake: &'a mut Intake,
+    inline: &'a mut dyn Inline,
     sockets: &'a [Bound],
     stop: &'a Stop,
     counters: &'a RingCounters,
@@ -187,6 +193,7 @@ struct Uring<'a> {
     cq: CompletionQueue<'a>,
     buffers: &'a mut BufRing,
     intake: &'a mut Intake,
+    inline: &'a mut dyn Inline,
     sockets: &'a [Bound],
     /// What the requests were made with: the kernel copies it, and answers are read by it.
     message: Box<libc::msghdr>,
@@ -208,7 +215,7 @@ impl<'a> Uring<'a> {
         parts: Parts<'a>,
         pace: Pace,
     ) -> io::Result<Self> {
-        let Parts { intake, sockets, stop, counters } = parts;
+        let Parts { intake, inline, sockets, stop, counters } = parts;
         let min_wait = ring.params().is_feature_min_timeout();
         let (mut submitter, sq, cq) = ring.split();
         let files: Vec<i32> = sockets
@@ -228,6 +235,7 @@ impl<'a> Uring<'a> {
             cq,
             buffers,
             intake,
+            inline,
             sockets,
             message: Box::new(completion::message()),
             requests,
@@ -258,7 +266,7 @@ impl<'a> Uring<'a> {
         self.intake.start_turn();
         let reaped = self.reap();
         // Whatever came before a failure is counted and handed over.
-        let received = self.intake.publish();
+        let received = self.intake.end_turn(self.inline);
         reaped?;
         self.pace.after_wait(received, now);
         self.replenish();
@@ -269,7 +277,7 @@ impl<'a> Uring<'a> {
 
     fn wait(&mut self) -> io::Result<()> {
         let paused = self.buffers.posted() == 0 || self.requests.iter().any(|r| r.held);
-        let timeout = if paused { STARVED } else { IDLE };
+        let timeout = if paused { STARVED } else { self.intake.idle() };
         match self.pace.gather() {
             None => self.enter(1, Duration::ZERO, timeout),
             // The kernel comes back after `gather` if there is anything by then, else with the first
@@ -447,7 +455,7 @@ impl<'a> Uring<'a> {
             self.enter(0, Duration::ZERO, Duration::ZERO)?;
             self.intake.start_turn();
             self.reap()?;
-            self.intake.publish();
+            self.intake.end_turn(self.inline);
             if self.requests.iter().all(|request| !request.armed) {
                 self.unregister()?;
                 self.intake.pool_mut().reclaim();

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread;
 
 use super::{SettingsError, bytes};
-use crate::config::{Backend, Config, Listener, Threads};
-use crate::receive::{BackendChoice, ListenerSettings, Settings};
+use crate::config::{self, Backend, Config, Listener, Threads};
+use crate::receive::{BackendChoice, ListenerSettings, Settings, Shards};
 use crate::shard;
 
 pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
@@ -22,26 +22,26 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             Backend::IoUring => BackendChoice::IoUring,
             Backend::Tokio => BackendChoice::Tokio,
         },
-        receivers: threads(ringside.receive.receivers, receivers),
-        shards: threads(ringside.shards, shards),
+        receivers: match ringside.receive.receivers {
+            Threads::Auto => receivers,
+            Threads::Fixed(count) => count.into(),
+        },
+        shards: match ringside.shards {
+            config::Shards::Auto => shards,
+            config::Shards::Inline => Shards::Inline,
+            config::Shards::Fixed(count) => Shards::Threads(count.into()),
+        },
         slots: ringside.receive.slots as usize,
         socket_buffer: bytes(ringside.receive.socket_buffer.bytes()),
         ..Settings::default()
     })
 }
 
-fn threads(setting: Threads, auto: usize) -> usize {
-    match setting {
-        Threads::Auto => auto,
-        Threads::Fixed(count) => count.into(),
-    }
-}
-
 /// Receivers and shards that `auto` stands for. One of each measured best on 2 cores
 /// (docs/performance.md). Per event a shard needs about twice a receiver's time: with more cores, half
 /// of them become shards and an eighth receivers.
-fn threads_for(cores: usize) -> (usize, usize) {
-    ((cores / 8).max(1), (cores / 2).max(1))
+fn threads_for(cores: usize) -> (usize, Shards) {
+    ((cores / 8).max(1), Shards::Threads((cores / 2).max(1)))
 }
 
 /// With a strict queue a shard works on no more at a time than Butler SOS would.
@@ -83,7 +83,8 @@ mod tests {
     fn auto_is_one_of_each_on_two_cores_and_more_on_more() {
         let expected = [(1, (1, 1)), (2, (1, 1)), (4, (1, 2)), (8, (1, 4)), (16, (2, 8))];
         for (cores, threads) in expected {
-            assert_eq!(threads_for(cores), threads, "{cores} cores");
+            let (receivers, shards) = threads;
+            assert_eq!(threads_for(cores), (receivers, Shards::Threads(shards)), "{cores} cores");
         }
     }
 

@@ -1,0 +1,114 @@
+//! What it costs to take one datagram of the benchmark mix through a shard: read, judge, encode for
+//! InfluxDB 1, hand over in batches. Nothing is received and nothing is sent.
+//!
+//! The 4 096 events differ in everything that real ones differ in, so that branches are as hard to
+//! foresee as they are in production: reading one event again and again takes half the time.
+//!
+//! Run with `cargo bench --bench shard`. Beside it stands the floor: the separators of the same
+//! datagrams are found and the pieces put in an array.
+
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringside::deliver::clock::SystemClock;
+use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
+use ringside::deliver::{Clock as _, batch};
+use ringside::event::{self, COLUMNS_MAX, Kind, Listener};
+use ringside::observe::histogram::Latency;
+use ringside::observe::ledger::Ledger;
+use ringside::rules::{EnabledKinds, Rules};
+use ringside::shard::{Lookups, Output, Settings, Shard, TURN_LEASES};
+use ringside::synthetic::{Cluster, MONDAY_MORNING_MS, Mix};
+
+/// As many as fit no first-level cache and any third-level one.
+const EVENTS: usize = 4096;
+
+fn mix() -> Vec<(Listener, Vec<u8>)> {
+    let mut cluster = Cluster::new(1, Mix::BENCHMARK, 4);
+    cluster.set_time(MONDAY_MORNING_MS);
+    cluster.take(EVENTS)
+}
+
+fn shard_of_one_destination() -> (Shard, batch::BatchReceiver) {
+    let ledger = Arc::new(Ledger::new(1, 1, &["influxdb".into()]));
+    let (mut senders, batches) = batch::queue(1);
+    let encoder = Encoder::new(&EncoderSettings {
+        version: InfluxVersion::V1,
+        user_tags: Vec::new(),
+        log_tags: Vec::new(),
+        tags_as_fields: Vec::new(),
+        log_row_tag: false,
+        kinds: [true; Kind::COUNT],
+    });
+    let output = Output {
+        encoder: Box::new(encoder),
+        sender: senders.remove(0),
+        ledger: Arc::clone(&ledger.destinations[0]),
+    };
+    let settings = Settings {
+        flush_interval: std::time::Duration::from_secs(1),
+        batch_bytes: 256 * 1024,
+        batch_events: 1000,
+        turn_leases: TURN_LEASES,
+    };
+    let latency = Arc::new(Latency::default());
+    let rules = Rules::accepting(EnabledKinds([true; Kind::COUNT]));
+    let lookups =
+        Lookups { rules: Arc::new(ArcSwap::from_pointee(rules)), app_names: Arc::default() };
+    (Shard::new(0, settings, lookups, ledger, vec![output], latency), batches)
+}
+
+fn shard(criterion: &mut Criterion) {
+    let events = mix();
+    let mut group = criterion.benchmark_group("shard");
+    group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(30);
+    group.bench_function("memchr", |bencher| {
+        bencher.iter(|| {
+            for (_, payload) in &events {
+                let mut pieces: [&[u8]; COLUMNS_MAX] = [&[]; COLUMNS_MAX];
+                let mut start = 0;
+                let ends = memchr::memchr_iter(b';', payload).chain([payload.len()]);
+                for (piece, end) in pieces.iter_mut().zip(ends) {
+                    *piece = &payload[start..end];
+                    start = end + 1;
+                }
+                black_box(&pieces);
+            }
+        });
+    });
+    group.bench_function("parse", |bencher| {
+        let mut scratch = Vec::new();
+        bencher.iter(|| {
+            for (listener, payload) in &events {
+                let _ = black_box(event::parse(*listener, black_box(payload), &mut scratch));
+            }
+        });
+    });
+    group.bench_function("whole", |bencher| {
+        let (mut shard, mut batches) = shard_of_one_destination();
+        let clock = SystemClock::new();
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut received_ns = clock.wall_ns();
+        bencher.iter(|| {
+            for turn in events.chunks(TURN_LEASES) {
+                let now = clock.now();
+                shard.begin_turn();
+                for (listener, payload) in turn {
+                    received_ns += 1;
+                    shard.take(*listener, payload, source, received_ns, now);
+                }
+                shard.end_turn(&clock);
+                while let Some(batch) = batches.try_recv() {
+                    batches.recycle(batch.shard, batch.bytes);
+                }
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, shard);
+criterion_main!(benches);
