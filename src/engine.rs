@@ -34,9 +34,7 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{
-    self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats, Shards,
-};
+use crate::receive::{self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats, Shards};
 use crate::rules::Rules;
 use crate::shard::{self, Lookups, Output, Shard};
 

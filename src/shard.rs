@@ -23,7 +23,7 @@ use crate::counters::Tally;
 use crate::deliver::batch::{Batch, BatchSender, Buffer};
 use crate::deliver::{Clock, Encode};
 use crate::enrich::{AppNames, Enriched, UserAgents};
-use crate::event::{self, Event, Listener};
+use crate::event::{self, Event, Listener, Payload};
 use crate::observe::event_lines;
 use crate::observe::health::Beat;
 use crate::observe::histogram::{Latency, LocalHistogram};
@@ -188,14 +188,15 @@ impl Shard {
 
     /// Reads one datagram and encodes it for every destination that wants it. `now` is the clock's
     /// monotonic time at the start of the turn.
-    pub fn take(
+    pub fn take<'a>(
         &mut self,
         listener: Listener,
-        payload: &[u8],
+        payload: impl Into<Payload<'a>>,
         source: SocketAddr,
         received_ns: u64,
         now: Duration,
     ) {
+        let payload = payload.into();
         let counts = &mut self.counts[listener as usize];
         counts.taken += 1;
         // Out of the shard while an event borrows it, so that the shard can be used meanwhile.
@@ -205,12 +206,12 @@ impl Shard {
                 let lost = self.gaps.note(source, &event);
                 // Never below zero: only what was counted as lost can arrive late.
                 counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
-                self.judge(&event, payload, received_ns, now);
+                self.judge(&event, payload.bytes(), received_ns, now);
             }
             Err(error) => {
                 counts.rejected.add(error.into(), 1);
-                event_lines::no_event(listener, source, payload, error, now);
-                self.tally.unknown(listener, payload);
+                event_lines::no_event(listener, source, payload.bytes(), error, now);
+                self.tally.unknown(listener, payload.bytes());
             }
         }
         self.scratch = scratch;

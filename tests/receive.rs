@@ -11,8 +11,8 @@ use ringside::event::Listener;
 use ringside::observe::health::Beat;
 use ringside::observe::ledger::{DropReason, Ledger, ReceiveCounts};
 use ringside::receive::{
-    BackendChoice, BackendKind, FeatureMask, Handle, Lease, ListenerSettings, Shards, ReceiveError,
-    Receiver, Settings, Shards, ShardInput, start,
+    BackendChoice, BackendKind, FeatureMask, Handle, Lease, ListenerSettings, ReceiveError,
+    Receiver, Settings, ShardInput, Shards, start,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,7 +70,11 @@ struct Room {
 
 impl Room {
     fn open(settings: Settings) -> Self {
-        let ledger = Arc::new(Ledger::new(settings.receivers, settings.shards.count(settings.receivers), &[]));
+        let ledger = Arc::new(Ledger::new(
+            settings.receivers,
+            settings.shards.count(settings.receivers),
+            &[],
+        ));
         let receivers = start(settings, &ledger).expect("start");
         let spawn = |receiver: Receiver| {
             let name = format!("rx-{}", receiver.index());
@@ -110,7 +114,7 @@ impl Room {
                 for (receiver, end) in input.ends.iter_mut().enumerate() {
                     while let Some(lease) = end.take() {
                         let Lease { source, listener, received_ns, .. } = lease;
-                        let payload = end.payload(&lease).to_vec();
+                        let payload = end.payload(&lease).bytes().to_vec();
                         end.give_back(lease);
                         got.push(Got {
                             payload,

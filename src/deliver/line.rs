@@ -16,8 +16,47 @@ const CHUNK: usize = 16;
 /// The longest piece that is copied with fixed moves; longer ones are worth a call of `memcpy`.
 const SHORT: usize = 4 * CHUNK;
 
-/// The part of a [`Literal`] that is copied with fixed moves; nearly all are shorter.
-const HEAD: usize = 2 * CHUNK;
+/// The part of a [`Literal`] or a [`Wide`] piece that is copied with moves of fixed size, however long
+/// it is; nearly all are shorter. A UUID has 36 bytes.
+pub const HEAD: usize = 3 * CHUNK;
+
+/// A piece in memory that goes on behind it, so that its beginning can be copied without asking how
+/// long it is: that is cheaper than a branch that cannot be foreseen.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide<'a> {
+    head: &'a [u8; HEAD],
+    /// The whole piece.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Wide<'a> {
+    /// Nothing.
+    pub const EMPTY: Self = Self { head: &[0; HEAD], bytes: &[] };
+
+    /// The first `len` bytes of `from`, if what stands behind them is long enough.
+    #[must_use]
+    #[inline]
+    pub fn new(from: &'a [u8], len: usize) -> Option<Self> {
+        Some(Self { head: from.first_chunk()?, bytes: &from[..len] })
+    }
+
+    /// A piece with its beginning in this memory.
+    #[must_use]
+    #[inline]
+    pub fn beginning(bytes: &'a [u8], memory: &'a mut [u8; HEAD]) -> Self {
+        let length = bytes.len().min(HEAD);
+        memory[..length].copy_from_slice(&bytes[..length]);
+        Self { head: memory, bytes }
+    }
+
+    /// A piece of at most [`HEAD`] bytes, copied into this memory.
+    #[must_use]
+    #[inline]
+    pub fn copied(bytes: &[u8], memory: &'a mut [u8; HEAD]) -> Self {
+        memory[..bytes.len()].copy_from_slice(bytes);
+        Self { head: memory, bytes: &memory[..bytes.len()] }
+    }
+}
 
 /// Which bytes cannot stand in a text as they are, and what is written in their place.
 ///
@@ -34,12 +73,19 @@ pub trait Escape {
 }
 
 /// A constant piece.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Literal {
     length: usize,
     head: [u8; HEAD],
     /// What the head does not hold.
     rest: Box<[u8]>,
+}
+
+impl Default for Literal {
+    /// Nothing.
+    fn default() -> Self {
+        Self::new(b"")
+    }
 }
 
 impl Literal {
@@ -127,6 +173,16 @@ impl Line<'_> {
             _ => room[..bytes.len()].copy_from_slice(bytes),
         }
         self.end += bytes.len();
+    }
+
+    /// Writes a wide piece.
+    #[inline]
+    pub fn wide(&mut self, piece: &Wide<'_>) {
+        self.room[self.end..][..HEAD].copy_from_slice(piece.head);
+        if let Some(rest) = piece.bytes.get(HEAD..) {
+            self.room[self.end + HEAD..][..rest.len()].copy_from_slice(rest);
+        }
+        self.end += piece.bytes.len();
     }
 
     /// Writes a literal.

@@ -22,6 +22,8 @@
 
 mod layout;
 mod number;
+mod payload;
+mod scan;
 mod split;
 mod text;
 mod time;
@@ -30,12 +32,15 @@ mod time;
 mod tests;
 
 pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
+pub use payload::{PADDING, Payload};
+pub use scan::is_plain;
 
 use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use split::{Ends, Reading};
+use scan::{Ends, Plain, Scan};
+use split::Reading;
 use uuid::{Uuid, Variant};
 
 /// Which of the two UDP ports a datagram arrived on. Each port accepts its own kinds only.
@@ -192,9 +197,11 @@ pub struct Event<'a> {
     activity_is_user: bool,
     /// The whole message of a user event; empty for others.
     user_message: &'a str,
-    /// Columns whose value is not the text that stands in the datagram, one bit each.
+    /// Columns that are not written as they came, one bit each.
     altered: u32,
-    payload: &'a [u8],
+    payload: Payload<'a>,
+    ends: Ends,
+    plain: Plain,
     fields: [Field<'a>; COLUMNS_MAX],
 }
 
@@ -254,24 +261,24 @@ impl<'a> Event<'a> {
 
     /// What stands in the datagram for a column: neither checked nor cleaned nor cut. Empty when the
     /// field is missing, and when this kind has no such column.
-    ///
-    /// Text that passed as it was is not looked for again; else the datagram is split once more.
     #[must_use]
     pub fn raw(&self, column: Column) -> &'a [u8] {
-        let layout = self.kind.layout();
-        let Some(index) = layout.position(column) else { return &[] };
-        match self.fields[index] {
-            Field::Text(text) if self.altered & (1 << index) == 0 => text.as_bytes(),
-            _ => self.raw_again(index),
-        }
+        let position = self.kind.layout().position(column);
+        position.map_or(&[], |index| self.ends.bytes(self.payload.bytes(), index))
     }
 
-    #[cold]
-    fn raw_again(&self, index: usize) -> &'a [u8] {
-        let layout = self.kind.layout();
-        let mut ends = Ends::find(self.payload);
-        Reading::choose(layout, self.payload, &ends).apply(layout, self.payload, &mut ends);
-        ends.bytes(self.payload, index)
+    /// The field at this index as it came, if that is also what is to be written for it: text that
+    /// passed whole, a UUID in lower case, a number in the notation of JSON. Else its value has to be
+    /// written anew.
+    #[must_use]
+    #[inline]
+    pub fn as_came(&self, index: usize) -> Option<Piece<'a>> {
+        let range = self.ends.of(index).filter(|_| self.altered & (1 << index) == 0)?;
+        Some(Piece {
+            plain: self.plain.covers(range.start, range.len()),
+            from: self.payload.onwards(range.start),
+            len: range.len(),
+        })
     }
 
     /// `DIRECTORY\id` when both are known, for every kind of event; else, for scheduler events, the
@@ -348,11 +355,30 @@ impl<'a> Event<'a> {
                     *field = Field::Text(if is_time { line.text(index) } else { "" });
                     self.altered |= u32::from(!is_time) << index;
                 }
-                Check::Uuid => *field = Field::Uuid(uuid_of(line.raw(index))),
-                Check::Int { min, fallback } => {
-                    *field = Field::Int(int_of(line.raw(index), min, fallback));
+                Check::Uuid => {
+                    let raw = line.raw(index);
+                    let uuid = uuid_of(raw);
+                    *field = Field::Uuid(uuid);
+                    let lower = raw
+                        .iter()
+                        .fold(true, |lower, &byte| lower & (byte >= b'a' || byte <= b'9'));
+                    let same = if uuid.is_some() { lower } else { raw.is_empty() };
+                    self.altered |= u32::from(!same) << index;
                 }
-                Check::Float => *field = Field::Float(number::float(line.raw(index))),
+                Check::Int { min, fallback } => {
+                    let (number, same) = match number::whole(line.raw, line.raw_ends.of(index)) {
+                        Some((value, same)) if value >= min => (Int::Value(value), same),
+                        _ => (int_of(line.raw(index), min, fallback), false),
+                    };
+                    *field = Field::Int(number);
+                    self.altered |= u32::from(!same) << index;
+                }
+                Check::Float => {
+                    let (number, same) = number::decimal(line.raw, line.raw_ends.of(index))
+                        .unwrap_or_else(|| (number::float(line.raw(index)), false));
+                    *field = Field::Float(number);
+                    self.altered |= u32::from(!same) << index;
+                }
             }
         }
     }
@@ -392,6 +418,18 @@ fn split_at<'a>(text: &'a str, mark: &Finder<'_>) -> Option<(&'a str, &'a str)> 
     Some((&text[..start], &text[start + mark.needle().len()..]))
 }
 
+/// A field as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// What stands in the datagram from the field on, and perhaps in the memory behind it; no shorter
+    /// than `len`.
+    pub from: &'a [u8],
+    /// Length of the field in bytes.
+    pub len: usize,
+    /// Whether every byte is known to be [plain](is_plain).
+    pub plain: bool,
+}
+
 /// A user's full name, in parts that are to be written one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserFull<'a> {
@@ -418,17 +456,26 @@ impl fmt::Display for UserFull<'_> {
 /// replaced); its capacity is kept between calls, so the steady state does not allocate.
 pub fn parse<'a>(
     listener: Listener,
-    payload: &'a [u8],
+    payload: impl Into<Payload<'a>>,
     scratch: &'a mut Vec<u8>,
 ) -> Result<Event<'a>, ParseError> {
-    if payload.is_empty() {
+    read(listener, payload.into(), scratch)
+}
+
+fn read<'a>(
+    listener: Listener,
+    payload: Payload<'a>,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Event<'a>, ParseError> {
+    let bytes = payload.bytes();
+    if bytes.is_empty() {
         return Err(ParseError::Empty);
     }
-    let mut ends = Ends::find(payload);
-    let kind = kind_of(listener, ends.bytes(payload, 0))?;
+    let Scan { mut ends, plain, controls } = Scan::of(payload);
+    let kind = kind_of(listener, ends.bytes(bytes, 0))?;
     let layout = kind.layout();
-    let reading = Reading::choose(layout, payload, &ends);
-    reading.apply(layout, payload, &mut ends);
+    let reading = Reading::choose(layout, bytes, &ends);
+    reading.apply(layout, bytes, &mut ends);
     let mut event = Event {
         kind,
         flags: Flags {
@@ -437,20 +484,22 @@ pub fn parse<'a>(
             ambiguous: reading.ambiguous,
             invalid_utf8: false,
         },
-        activity_is_user: !is_without_user(kind, payload, &ends),
+        activity_is_user: !is_without_user(kind, bytes, &ends),
         user_message: "",
         altered: 0,
         payload,
+        ends,
+        plain,
         fields: [Field::Text(""); COLUMNS_MAX],
     };
-    if let Some(text) = text::as_is(payload) {
+    if let Some(text) = text::as_is(bytes, controls) {
         event.fill(&Line { raw: payload, raw_ends: &ends, text, ends: &ends });
     } else {
-        let (text, invalid_utf8) = text::clean(payload, scratch);
+        let (text, invalid_utf8) = text::clean(bytes, scratch);
         event.flags.invalid_utf8 = invalid_utf8;
         event.altered = u32::MAX;
         // Nothing that was removed or replaced is a separator, so the same reading fits.
-        let mut clean_ends = Ends::find(text.as_bytes());
+        let mut clean_ends = Scan::of(text.as_bytes().into()).ends;
         reading.apply(layout, text.as_bytes(), &mut clean_ends);
         event.fill(&Line { raw: payload, raw_ends: &ends, text, ends: &clean_ends });
     }
@@ -483,7 +532,7 @@ fn kind_of(listener: Listener, source: &[u8]) -> Result<Kind, ParseError> {
 
 /// A datagram as it came and as clean text. If nothing had to be cleaned, these are the same.
 struct Line<'a, 'e> {
-    raw: &'a [u8],
+    raw: Payload<'a>,
     raw_ends: &'e Ends,
     text: &'a str,
     ends: &'e Ends,
@@ -492,7 +541,7 @@ struct Line<'a, 'e> {
 impl<'a> Line<'a, '_> {
     #[inline]
     fn raw(&self, index: usize) -> &'a [u8] {
-        self.raw_ends.bytes(self.raw, index)
+        self.raw_ends.bytes(self.raw.bytes(), index)
     }
 
     #[inline]

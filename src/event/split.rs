@@ -1,4 +1,4 @@
-//! Where the fields are, and what to do when there are more fields than columns.
+//! What to do when there are more fields than columns.
 //!
 //! A message may hold the separator, so a datagram can have more fields than its layout has columns.
 //! Then there are several ways to read it:
@@ -15,58 +15,17 @@
 
 use std::ops::Range;
 
-use super::layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout, MESSAGE, Surplus};
+use super::layout::{Check, Column, ColumnSpec, Layout, MESSAGE, Surplus};
+use super::scan::{Ends, offset};
 use super::{number, text, time, uuid_of};
 
-/// Where the fields of a line end.
-///
-/// Nobody asks for more than one field above the largest layout, which tells that there is a surplus,
-/// so hostile datagrams take no more memory than good ones.
-#[derive(Clone, Debug)]
-pub(super) struct Ends {
-    positions: [usize; COLUMNS_MAX + 1],
-    /// How many of them count.
-    found: usize,
-}
-
 impl Ends {
-    /// Finds them from the left, eight bytes at a time.
-    ///
-    /// A field of an event has some fourteen bytes, so calling `memchr` for each costs more than the
-    /// searching; this was measured to take less than half the time.
-    pub fn find(line: &[u8]) -> Self {
-        let mut ends = Self { positions: [line.len(); COLUMNS_MAX + 1], found: 1 };
-        let (words, rest) = line.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
-            let mut separators = separators_in(u64::from_le_bytes(*word));
-            while separators != 0 {
-                if ends.found > COLUMNS_MAX {
-                    return ends;
-                }
-                ends.push(index * 8 + (separators.trailing_zeros() / 8) as usize);
-                separators &= separators - 1;
-            }
-        }
-        for (index, _) in rest.iter().enumerate().filter(|(_, byte)| **byte == b';') {
-            if ends.found <= COLUMNS_MAX {
-                ends.push(words.len() * 8 + index);
-            }
-        }
-        ends
-    }
-
-    #[inline]
-    fn push(&mut self, position: usize) {
-        self.positions[self.found - 1] = position;
-        self.found += 1;
-    }
-
     /// Lets one column have all surplus separators: those after it are found from the right.
     fn widen(&mut self, line: &[u8], last: usize, widest: usize) {
-        self.positions[last] = line.len();
+        self.positions[last] = offset(line.len());
         let separators = memchr::memrchr_iter(b';', line);
         for (position, separator) in self.positions[widest..last].iter_mut().rev().zip(separators) {
-            *position = separator;
+            *position = offset(separator);
         }
     }
 
@@ -76,8 +35,8 @@ impl Ends {
         if index >= self.found {
             return None;
         }
-        let start = if index == 0 { 0 } else { self.positions[index - 1] + 1 };
-        Some(start..self.positions[index])
+        let start = if index == 0 { 0 } else { self.positions[index - 1] as usize + 1 };
+        Some(start..self.positions[index] as usize)
     }
 
     /// A field; empty if it is missing.
@@ -91,15 +50,6 @@ impl Ends {
     pub fn text<'a>(&self, line: &'a str, index: usize) -> &'a str {
         self.of(index).map_or("", |range| &line[range])
     }
-}
-
-/// The high bit of each byte that is a separator.
-#[inline]
-const fn separators_in(word: u64) -> u64 {
-    const LOW: u64 = u64::from_ne_bytes([0x7F; 8]);
-    let zero_if_separator = word ^ u64::from_ne_bytes([b';'; 8]);
-    // Adding sets the high bit of every byte with a low bit, and cannot carry into the next byte.
-    !(((zero_if_separator & LOW) + LOW) | zero_if_separator | LOW)
 }
 
 /// How to read a line, and what there is to note about it.

@@ -14,7 +14,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::slots::{Lease, Pool, Slots};
 use super::wake::{Finish, Waker};
-use crate::event::Listener;
+use crate::event::{Listener, Payload};
 
 /// A lease on its way to a shard.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ impl ShardEnd {
     /// They cannot outlive the lease:
     ///
     /// ```compile_fail
-    /// fn keep(end: &mut ringside::receive::ShardEnd) -> Option<&'static [u8]> {
+    /// fn keep(end: &mut ringside::receive::ShardEnd) -> Option<ringside::event::Payload<'static>> {
     ///     let lease = end.take()?;
     ///     let payload = end.payload(&lease);
     ///     end.give_back(lease);
@@ -115,7 +115,7 @@ impl ShardEnd {
     /// # Panics
     /// When the lease came from another receiver.
     #[must_use]
-    pub fn payload<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
+    pub fn payload<'a>(&'a self, lease: &'a Lease) -> Payload<'a> {
         self.slots.payload(lease)
     }
 

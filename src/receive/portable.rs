@@ -142,7 +142,7 @@ mod tests {
         let end = &mut receivers.shards[0].ends[0];
         for expected in [&b"one"[..], b"", b"two"] {
             let lease = end.take().expect("lease");
-            assert_eq!(end.payload(&lease), expected);
+            assert_eq!(end.payload(&lease).bytes(), expected);
             end.give_back(lease);
         }
         assert!(end.finished());

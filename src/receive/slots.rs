@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::mapping::{Mapping, PAGE};
-use crate::event::Listener;
+use crate::event::{Listener, PADDING, Payload};
 
 /// `struct io_uring_recvmsg_out`, which the kernel writes in front of the name.
 pub(super) const HEADER: usize = 16;
@@ -140,12 +140,17 @@ impl Slots {
     }
 
     /// The payload that a lease stands for.
-    pub(super) fn payload<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
+    ///
+    /// Behind it the slot goes on, with what an earlier datagram has left there.
+    pub(super) fn payload<'a>(&'a self, lease: &'a Lease) -> Payload<'a> {
         assert_eq!(lease.pool, self.id, "a lease of another pool");
+        let len = lease.len as usize;
+        let all = (len + PADDING).min(self.slot_size - PAYLOAD);
         // SAFETY: while the lease exists its slot is in state `Leased`: the kernel does not have it,
         // and the receiver does not touch it before it comes back through the return ring, which
         // consumes the lease. The slice borrows the lease, so it ends before that.
-        unsafe { self.bytes(lease.slot, PAYLOAD, lease.len as usize) }
+        let all = unsafe { self.bytes(lease.slot, PAYLOAD, all) };
+        Payload::new(all, len)
     }
 }
 

@@ -179,12 +179,14 @@ fn tag<D: Dialect>(step: &TagStep, values: &Values<'_>, line: &mut Line<'_>) {
 fn tag_value<D: Dialect>(value: &Value<'_>, stripped: bool, line: &mut Line<'_>) {
     if value.plain {
         // Versions 2 and 3 of Butler SOS take the number 0, which only `log_row` can be, for empty.
-        let nought = value.storable && value.text == b"0" && D::VERSION != InfluxVersion::V1;
-        line.bytes(if nought { b"" } else { value.text });
+        let nought = value.storable && value.text.bytes == b"0" && D::VERSION != InfluxVersion::V1;
+        if !nought {
+            line.wide(&value.text);
+        }
     } else if stripped {
-        line.text::<D::Stripped>(without_trailing_backslashes(value.text));
+        line.text::<D::Stripped>(without_trailing_backslashes(value.text.bytes));
     } else {
-        line.text::<D::Tag>(without_trailing_backslashes(value.text));
+        line.text::<D::Tag>(without_trailing_backslashes(value.text.bytes));
     }
 }
 
@@ -208,7 +210,7 @@ fn fields(plan: &Plan, values: &Values<'_>, categories: &Categories<'_>, line: &
 fn field(step: &FieldStep, values: &Values<'_>, line: &mut Line<'_>) {
     let value = values.get(step.slot);
     let end: &[u8] = match step.form {
-        Form::OptionalText if value.text.is_empty() => return,
+        Form::OptionalText if value.text.bytes.is_empty() => return,
         Form::Integer | Form::Float if !value.storable => return,
         Form::Integer => b"i,",
         Form::Float => b",",
@@ -216,9 +218,9 @@ fn field(step: &FieldStep, values: &Values<'_>, line: &mut Line<'_>) {
     };
     line.literal(&step.literal);
     match step.form {
-        Form::IntegerText if value.text == b"0" => {}
-        _ if value.plain => line.bytes(value.text),
-        _ => line.text::<StringField>(value.text),
+        Form::IntegerText if value.text.bytes == b"0" => {}
+        _ if value.plain => line.wide(&value.text),
+        _ => line.text::<StringField>(value.text.bytes),
     }
     line.bytes(end);
 }
@@ -235,9 +237,9 @@ fn raw_event(
         line.literal(&step.literal);
         let value = values.get(step.slot);
         if value.plain {
-            line.bytes(value.text);
+            line.wide(&value.text);
         } else {
-            line.text::<RawEventText>(value.text);
+            line.text::<RawEventText>(value.text.bytes);
         }
     }
     line.literal(&plan.members_end);

@@ -13,6 +13,7 @@
 
 use crate::deliver::json;
 use crate::deliver::line::{Escape, Line};
+use crate::event;
 
 /// In a tag each special byte becomes an escape of two.
 pub(super) const TAG_EXPANSION: usize = 2;
@@ -192,8 +193,7 @@ impl Escape for RawEventText {
 }
 
 /// All bytes that are special anywhere in a line, so that a text without them is copied wherever it
-/// goes without being looked at again. `!` and `?` are only counted in because they stand between
-/// others: that takes a third fewer comparisons.
+/// goes without being looked at again.
 #[derive(Debug)]
 pub(super) struct Anywhere;
 
@@ -203,8 +203,7 @@ impl Escape for Anywhere {
 
     #[inline]
     fn is_special(byte: u8) -> bool {
-        // The second is one of `<=>?`.
-        (byte <= b'"') | (byte | 3 == b'?') | (byte == b',') | (byte == b'\\')
+        !event::is_plain(byte)
     }
 
     fn escape(byte: u8, line: &mut Line<'_>) {

@@ -10,9 +10,9 @@ use super::escape::Anywhere;
 use super::plan::{ACTIVITY_SOURCE, APP_NAME, CONTEXT_APP_ID, SLOTS, Slot, USER_AGENT, USER_FULL};
 use super::tables::UserAgentPart;
 use crate::deliver::json::{self, NUMBER_ROOM};
-use crate::deliver::line::{Escape, is_clean};
+use crate::deliver::line::{Escape, HEAD, Wide, is_clean};
 use crate::enrich::{Enriched, UserAgent};
-use crate::event::{COLUMNS_MAX, Column, Event, Field, Int, Listener};
+use crate::event::{COLUMNS_MAX, Column, Event, Field, Int, Listener, Piece};
 
 /// Length of a UUID as text.
 const UUID_LENGTH: usize = 36;
@@ -20,20 +20,17 @@ const UUID_LENGTH: usize = 36;
 /// How often a value is written at most: in a tag, a field and `raw_event`.
 const USES: usize = 3;
 
-/// `user` or `non-user`, in a tag and in `raw_event`.
-const ACTIVITY_LENGTH: usize = 2 * "non-user".len();
-
 /// One value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value<'a> {
-    pub(super) text: &'a [u8],
+    pub(super) text: Wide<'a>,
     /// Nothing in it is special anywhere.
     pub(super) plain: bool,
     /// A number that a field of InfluxDB can hold.
     pub(super) storable: bool,
 }
 
-const EMPTY: Value<'_> = Value { text: b"", plain: true, storable: false };
+const EMPTY: Value<'_> = Value { text: Wide::EMPTY, plain: true, storable: false };
 
 /// The values of one event.
 #[derive(Debug)]
@@ -43,25 +40,23 @@ pub(super) struct Values<'a> {
     pub(super) bound: usize,
 }
 
-/// Where the texts of numbers, UUIDs and the full name are made; kept between events.
-#[derive(Debug, Default)]
+/// Where texts are made that do not stand in the datagram as they are written; kept between events.
+#[derive(Debug)]
 pub(super) struct Scratch {
-    cells: [Cell; COLUMNS_MAX],
-    app_id: Cell,
+    cells: [Cell; SLOTS],
     user_full: String,
 }
 
-#[derive(Debug)]
-struct Cell {
-    number: [u8; NUMBER_ROOM],
-    uuid: [u8; UUID_LENGTH],
-}
-
-impl Default for Cell {
+impl Default for Scratch {
     fn default() -> Self {
-        Self { number: [0; NUMBER_ROOM], uuid: [0; UUID_LENGTH] }
+        Self { cells: [[0; HEAD]; SLOTS], user_full: String::new() }
     }
 }
+
+/// Room for the beginning of a text, or for all of a number or UUID.
+type Cell = [u8; HEAD];
+
+const _: () = assert!(NUMBER_ROOM <= HEAD && UUID_LENGTH <= HEAD, "numbers and UUIDs fit a cell");
 
 impl<'a> Values<'a> {
     /// No values.
@@ -75,37 +70,32 @@ impl<'a> Values<'a> {
     /// written in, was measured to cost more than all the rest.
     pub(super) fn read(&mut self, enriched: &Enriched<'a>, scratch: &'a mut Scratch) {
         let event = enriched.event;
-        let cells = scratch.cells.iter_mut();
-        for ((slot, field), cell) in self.slots.iter_mut().zip(event.fields()).zip(cells) {
-            slot.set(field, cell);
-            self.bound += slot.bound();
-        }
-        scratch.user_full.clear();
+        let Scratch { cells, user_full } = scratch;
+        user_full.clear();
         for part in user_full_parts(event) {
-            scratch.user_full.push_str(part);
+            user_full.push_str(part);
         }
-        self.set_text(USER_FULL, &scratch.user_full);
-        let activity = if event.activity_is_user() { "user" } else { "non-user" };
-        self.slots[ACTIVITY_SOURCE].text = activity.as_bytes();
-        if let Some(app) = event.context_app_id() {
-            self.slots[CONTEXT_APP_ID].set_uuid(&app, &mut scratch.app_id);
-        }
-        self.bound += ACTIVITY_LENGTH + USES * UUID_LENGTH;
-        if let Some(name) = enriched.app_name {
-            self.set_text(APP_NAME, name);
-        }
-        if let Some(agent) = enriched.user_agent {
-            for (slot, part) in (USER_AGENT..).zip(UserAgentPart::ALL) {
-                self.set_text(slot, text_of(agent, part));
+        let (columns, others) = self.slots.split_at_mut(COLUMNS_MAX);
+        let (cells, other_cells) = cells.split_at_mut(COLUMNS_MAX);
+        for (index, ((value, field), cell)) in
+            columns.iter_mut().zip(event.fields()).zip(cells).enumerate()
+        {
+            match event.as_came(index) {
+                Some(piece) => value.set_piece(&piece, field, cell),
+                None => value.set(field, cell),
             }
+            self.bound += value.bound();
         }
-    }
-
-    #[inline]
-    fn set_text(&mut self, slot: Slot, text: &'a str) {
-        let value = &mut self.slots[slot];
-        value.set_text(text);
-        self.bound += value.bound();
+        for ((slot, value), cell) in (COLUMNS_MAX..).zip(others).zip(other_cells) {
+            if slot == CONTEXT_APP_ID {
+                if let Some(app) = event.context_app_id() {
+                    value.set_uuid(&app, cell);
+                }
+            } else if let Some(text) = beyond_columns(slot, enriched, user_full) {
+                value.set_text(text, cell);
+            }
+            self.bound += value.bound();
+        }
     }
 
     #[inline]
@@ -118,35 +108,61 @@ impl<'a> Value<'a> {
     /// The most that it can take in a line.
     #[inline]
     fn bound(&self) -> usize {
-        self.text.len() * if self.plain { USES } else { Anywhere::EXPANSION }
+        self.text.bytes.len() * if self.plain { USES } else { Anywhere::EXPANSION }
     }
 
     #[inline]
     fn set(&mut self, field: &Field<'a>, cell: &'a mut Cell) {
         match field {
-            Field::Text(text) => self.set_text(text),
+            Field::Text(text) => self.set_text(text, cell),
             Field::Uuid(None) => {}
             Field::Uuid(Some(uuid)) => self.set_uuid(uuid, cell),
             Field::Int(number) => {
-                self.text = json::int(*number, &mut cell.number);
+                self.text = Wide::copied(json::int(*number, &mut [0; NUMBER_ROOM]), cell);
                 self.storable = matches!(number, Int::Value(_));
             }
             Field::Float(number) => {
-                self.text = json::float(*number, &mut cell.number);
+                self.text = Wide::copied(json::float(*number, &mut [0; NUMBER_ROOM]), cell);
                 self.storable = number.is_finite();
             }
         }
     }
 
     #[inline]
-    fn set_text(&mut self, text: &'a str) {
-        self.text = text.as_bytes();
+    fn set_piece(&mut self, piece: &Piece<'a>, field: &Field<'a>, cell: &'a mut Cell) {
+        // Near the end of a datagram there may be nothing behind it.
+        self.text = Wide::new(piece.from, piece.len)
+            .unwrap_or_else(|| Wide::beginning(&piece.from[..piece.len], cell));
+        self.plain = piece.plain;
+        self.storable = matches!(field, Field::Int(_) | Field::Float(_));
+    }
+
+    #[inline]
+    fn set_text(&mut self, text: &'a str, cell: &'a mut Cell) {
+        self.text = Wide::beginning(text.as_bytes(), cell);
         self.plain = is_clean::<Anywhere>(text.as_bytes());
     }
 
     #[inline]
     fn set_uuid(&mut self, uuid: &Uuid, cell: &'a mut Cell) {
-        self.text = uuid.hyphenated().encode_lower(&mut cell.uuid).as_bytes();
+        let mut text = [0; UUID_LENGTH];
+        self.text = Wide::copied(uuid.hyphenated().encode_lower(&mut text).as_bytes(), cell);
+    }
+}
+
+/// The text of a slot that is no column, if it has one.
+fn beyond_columns<'a>(slot: Slot, enriched: &Enriched<'a>, user_full: &'a str) -> Option<&'a str> {
+    match slot {
+        USER_FULL => Some(user_full),
+        ACTIVITY_SOURCE => {
+            Some(if enriched.event.activity_is_user() { "user" } else { "non-user" })
+        }
+        APP_NAME => enriched.app_name,
+        USER_AGENT.. => {
+            let part = *UserAgentPart::ALL.get(slot - USER_AGENT)?;
+            enriched.user_agent.map(|agent| text_of(agent, part))
+        }
+        _ => None,
     }
 }
 
