@@ -11,7 +11,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use receive::{BATCH, Book, Channel, Copies, Inline, Leases};
-use ringside::event::Kind;
+// `workload/receive.rs` compiles sources that expect `event` here.
+use ringside::event::{self, Kind};
 
 fn hand_off(criterion: &mut Criterion) {
     let payload = events::typical(Kind::QixPerf).into_bytes();

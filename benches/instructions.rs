@@ -35,6 +35,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use baseline::Counts;
+// `workload/receive.rs` compiles sources that expect it here.
+use ringside::event;
 
 /// Asks this program for what runs under valgrind.
 const STAGES: &str = "--stages";

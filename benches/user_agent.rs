@@ -41,7 +41,7 @@ fn user_agent(criterion: &mut Criterion) {
     let plain: HashMap<String, Option<UserAgent>> =
         texts.iter().map(|text| (text.clone(), UserAgent::parse(text))).collect();
     group.bench_function("hit in std's HashMap, one of 500", |bencher| {
-        bencher.iter(|| plain.get(black_box(known.next()?)).is_some().then_some(()));
+        bencher.iter(|| plain.contains_key(black_box(known.next()?)).then_some(()));
     });
 
     let mut number = 0;

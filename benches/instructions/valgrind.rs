@@ -52,8 +52,8 @@ fn target() -> PathBuf {
 
 /// The sum of a profile.
 fn instructions_in(profile: &Path) -> Result<f64, String> {
-    let text = fs::read_to_string(profile)
-        .map_err(|error| format!("{}: {error}", profile.display()))?;
+    let text =
+        fs::read_to_string(profile).map_err(|error| format!("{}: {error}", profile.display()))?;
     text.lines()
         .find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")))
         .and_then(|sum| sum.trim().parse().ok())
