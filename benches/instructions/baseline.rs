@@ -60,8 +60,8 @@ impl Counts {
     /// Makes a file of them.
     pub fn write(&self, path: &Path) -> Result<(), String> {
         let head = [("compiler", &self.compiler), ("processor", &self.processor)];
-        let head = head.map(|(name, value)| format!("{name:36} {value}\n"));
-        let stages = self.stages.iter().map(|(name, count)| format!("{name:36} {count:9.1}\n"));
+        let head = head.map(|(name, value)| format!("{name:39} {value}\n"));
+        let stages = self.stages.iter().map(|(name, count)| format!("{name:39} {count:9.1}\n"));
         let text: String = head.into_iter().chain(stages).collect();
         fs::write(path, HEAD.to_owned() + &text)
             .map_err(|error| format!("{}: {error}", path.display()))
@@ -72,15 +72,15 @@ impl Counts {
     pub fn compare(&self, accepted: &Self) -> Result<(), String> {
         let before: BTreeMap<_, _> = accepted.stages.iter().cloned().collect();
         let (mut grown, mut shrunk) = (Vec::new(), false);
-        println!("{:36} {:>9} {:>9} {:>8}", "instructions per event", "baseline", "now", "change");
+        println!("{:39} {:>9} {:>9} {:>8}", "instructions per event", "baseline", "now", "change");
         for (name, now) in &self.stages {
             let Some(before) = before.get(name) else {
-                println!("{name:36} {:>9} {now:9.1} {:>8}", "", "new");
+                println!("{name:39} {:>9} {now:9.1} {:>8}", "", "new");
                 grown.push(format!("{name} is not in the baseline"));
                 continue;
             };
             let change = now / before - 1.0;
-            println!("{name:36} {before:9.1} {now:9.1} {:+7.1} %", change * 100.0);
+            println!("{name:39} {before:9.1} {now:9.1} {:+7.1} %", change * 100.0);
             shrunk |= change <= -GROWTH_MAX;
             if change >= GROWTH_MAX {
                 grown.push(format!("{name} grew by {:.1} %", change * 100.0));
@@ -110,8 +110,8 @@ impl Counts {
             }
         }
         lines.push(
-            "Which functions a stage spends its instructions in:\n    \
-             callgrind_annotate target/callgrind/STAGE.out\n\
+            "The profile of a stage, by function:\n    \
+             callgrind_annotate --auto=no --threshold=100 target/callgrind/STAGE.out\n\
              To accept these counts, and commit benches/instructions.txt:\n    \
              cargo bench --bench instructions -- --bless"
                 .to_owned(),
