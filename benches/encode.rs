@@ -1,32 +1,28 @@
-//! What it costs to write one event into a batch.
+//! What it costs to write one event into a batch, for each destination and version, beside the
+//! standard library's ways to write the same amount of text, and beside the floor: a copy of as many
+//! bytes.
 //!
 //! The design aims at 350 ns for the performance event, as line protocol with `raw_event`. About 700
 //! were measured: the aim is not met.
 //!
 //! What is known beyond the event is measured beside it: a user event with app name and user agent, a
 //! log event with two categories.
+//!
+//! Run with `cargo bench --bench encode`.
 
+#[path = "workload/encoders.rs"]
+mod encoders;
+#[path = "workload/events.rs"]
+mod events;
+
+use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringside::deliver::{Buffer, Encode, influxdb, ndjson};
+use ringside::deliver::{Buffer, Encode};
 use ringside::enrich::{Enriched, UserAgent};
-use ringside::event::{Event, Kind, Listener, parse};
+use ringside::event::{Event, Field, Int, Kind, parse};
 use ringside::rules::Category;
-
-/// A performance event of 372 bytes, the average in the recorded traffic.
-const PERFORMANCE: &str = "/qseow-qix-perf/;4711;20250106T080000.028+0100;\
-    2025-01-06 08:00:00,028;INFO;pro2-win1;QixPerformance.Engine.Engine;LAB\\qlikservice;\
-    3b3b3b3b-1111-4a3b-8b3b-000000000001;LAB;anna.andersson;20250106T080000.028+0100;\
-    3b3b3b3b-3333-4a3b-8b3b-000000000003;e7af59a0-c243-480d-9571-08727551a66f;1207;\
-    GenericObject::GetLayout;12.503;11.25;0.25;1;0;3;rwPjBkaaa;123456;234567;barchart";
-
-const USER: &str = "/qseow-proxy-connection/;pro2-win1;Open connection;LAB;anna;AppAccess;\
-    /app/e7af59a0-c243-480d-9571-08727551a66f;Connection opened";
-
-const PROXY: &str = "/qseow-proxy/;14;20250106T080000.028+0100;2025-01-06 08:00:00,028;WARN;\
-    pro2-win1;Proxy.Sessions;LAB\\qlikservice;Certificate of the engine expires soon;;LAB;\
-    anna.andersson;Open connection;403;AppAccess;/app/e7af59a0-c243-480d-9571-08727551a66f";
 
 /// Events in a batch before it is emptied, so that the buffer stays in the cache as it would.
 const BATCH: usize = 64;
@@ -35,7 +31,7 @@ fn measure(
     criterion: &mut Criterion,
     name: &str,
     enriched: Enriched<'_>,
-    encoder: &mut impl Encode,
+    encoder: &mut dyn Encode,
 ) {
     let mut batch = Buffer::with_capacity(256 * 1024);
     encoder.encode(&enriched, &mut batch);
@@ -54,17 +50,18 @@ fn measure(
     group.finish();
 }
 
-fn event<'a>(listener: Listener, payload: &'a str, scratch: &'a mut Vec<u8>) -> Event<'a> {
-    parse(listener, payload.as_bytes(), scratch).expect("the event is valid")
+fn event<'a>(kind: Kind, payload: &'a str, scratch: &'a mut Vec<u8>) -> Event<'a> {
+    parse(kind.listener(), payload.as_bytes(), scratch).expect("the event is valid")
 }
 
 fn encoders(criterion: &mut Criterion) {
-    assert_eq!(PERFORMANCE.len(), 372);
+    let kinds = [Kind::QixPerf, Kind::ProxySession, Kind::Proxy];
+    let payloads = kinds.map(events::typical);
     let mut scratches = [const { Vec::new() }; 3];
     let [one, two, three] = &mut scratches;
-    let performance = event(Listener::LogEvents, PERFORMANCE, one);
-    let user = event(Listener::UserEvents, USER, two);
-    let proxy = event(Listener::LogEvents, PROXY, three);
+    let performance = event(kinds[0], &payloads[0], one);
+    let user = event(kinds[1], &payloads[1], two);
+    let proxy = event(kinds[2], &payloads[2], three);
     let agent = UserAgent {
         browser_name: "Chrome".into(),
         browser_version: "120.0.0.0".into(),
@@ -86,28 +83,72 @@ fn encoders(criterion: &mut Criterion) {
         ("proxy", plain(&proxy)),
         ("categorised_proxy", Enriched { categories: Some(&categories), ..plain(&proxy) }),
     ];
-    let kinds = [true; Kind::COUNT];
-    for (version, name) in [
-        (influxdb::encode::InfluxVersion::V1, "influxdb_v1"),
-        (influxdb::encode::InfluxVersion::V2, "influxdb_v2"),
-        (influxdb::encode::InfluxVersion::V3, "influxdb_v3"),
-    ] {
-        let tags = vec![("qs_env".to_owned(), "production".to_owned())];
-        let mut encoder = influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
-            version,
-            user_tags: tags.clone(),
-            log_tags: tags,
-            tags_as_fields: Vec::new(),
-            log_row_tag: false,
-            kinds,
-        });
+    for (name, mut encoder) in encoders::all() {
         for (event, enriched) in events {
-            measure(criterion, &format!("{name}/{event}"), enriched, &mut encoder);
+            if encoder.wants(enriched.event) {
+                measure(criterion, &format!("{name}/{event}"), enriched, &mut *encoder);
+            }
         }
     }
-    let mut encoder = ndjson::encode::Encoder::new(kinds);
-    for (event, enriched) in events {
-        measure(criterion, &format!("ndjson/{event}"), enriched, &mut encoder);
+    standard(criterion, &performance);
+}
+
+/// The performance event as JSON and as line protocol, as one would write it first.
+fn standard(criterion: &mut Criterion, event: &Event<'_>) {
+    let mut group = criterion.benchmark_group("encode by the standard");
+    let mut json = Vec::new();
+    group.bench_function("serde_json::Value", |bencher| {
+        bencher.iter(|| {
+            json.clear();
+            let columns = black_box(event).columns();
+            let columns = columns.map(|(column, field)| (column.name().to_owned(), value(field)));
+            let object: serde_json::Map<_, _> = columns.collect();
+            serde_json::to_writer(&mut json, &object).expect("memory");
+            json.len()
+        });
+    });
+    let mut line = String::new();
+    group.bench_function("write! of line protocol", |bencher| {
+        bencher.iter(|| {
+            line.clear();
+            line.push_str("log_event,source=qseow-qix-perf ");
+            for (column, field) in black_box(event).columns() {
+                let name = column.name();
+                let written = match field {
+                    Field::Text(text) => {
+                        write!(line, "{name}=\"{}\",", text.replace('"', "\\\""))
+                    }
+                    Field::Uuid(uuid) => write!(line, "{name}=\"{}\",", uuid.unwrap_or_default()),
+                    Field::Int(Int::Value(value)) => write!(line, "{name}={value}i,"),
+                    Field::Int(Int::Huge(value)) | Field::Float(value) => {
+                        write!(line, "{name}={value},")
+                    }
+                };
+                written.expect("memory");
+            }
+            line.len()
+        });
+    });
+    let mut encoded = Buffer::with_capacity(16 * 1024);
+    let (_, mut influxdb) = encoders::all().swap_remove(0);
+    influxdb.encode(&Enriched::plain(event, 1_736_150_400_000_000_000), &mut encoded);
+    let mut copy = vec![0; encoded.len()];
+    group.throughput(Throughput::Bytes(copy.len() as u64));
+    group.bench_function("floor: memcpy of what influxdb-v1 writes", |bencher| {
+        bencher.iter(|| {
+            copy.copy_from_slice(black_box(&encoded));
+            black_box(&mut copy).len()
+        });
+    });
+    group.finish();
+}
+
+fn value(field: Field<'_>) -> serde_json::Value {
+    match field {
+        Field::Text(text) => text.into(),
+        Field::Uuid(uuid) => uuid.map(|uuid| uuid.to_string()).into(),
+        Field::Int(Int::Value(value)) => value.into(),
+        Field::Int(Int::Huge(value)) | Field::Float(value) => value.into(),
     }
 }
 

@@ -1,54 +1,26 @@
-//! What it costs to read one datagram of each kind, and the floor below which nobody gets: finding
-//! the separators of the performance event and putting the 26 pieces in an array.
+//! What it costs to read one datagram of each kind, beside the parser written plainly, and beside the
+//! floor below which nobody gets: finding the separators of the performance event and putting the 26
+//! pieces in an array.
 //!
-//! Run with `cargo bench --bench event`.
+//! ```text
+//! cargo bench --bench event               all of it
+//! cargo bench --bench event -- ratio      only: parsing against the floor, taken in turns
+//! ```
+
+#[path = "workload/events.rs"]
+mod events;
+#[path = "workload/floor.rs"]
+mod floor;
+#[path = "../tests/naive/mod.rs"]
+#[allow(dead_code, clippy::pedantic, reason = "of the tests' parser only `parse` is used")]
+mod naive;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringside::event::{self, Kind, Listener};
-
-const ID: &str = "e7af59a0-c243-480d-9571-08727551a66f";
-
-/// A typical event; the performance event has 372 bytes, as in the budget.
-fn typical(kind: Kind) -> String {
-    let name = kind.name();
-    let head = format!(
-        "/{name}/;1437;20211109T153726.028+0200;2021-11-09 15:37:26,028;WARN;pro2-win1;\
-         System.{}.Service;LAB\\qlikservice",
-        &name["qseow-".len()..],
-    );
-    match kind {
-        Kind::ProxySession | Kind::ProxyConnection => format!(
-            "/{name}/;pro2-win1;Open connection;LAB;goran;AppAccess;/app/{ID};connection Opened \
-             for session 'b37523a5-3b4a-4ee2-a463-513755ac0ecd'; path '/app/{ID}'; UserAgent: \
-             'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
-             Chrome/124.0.0.0 Safari/537.36'"
-        ),
-        Kind::Engine => format!(
-            "{head};Connection to the data source was lost;{ID};LAB;goran;20211109T153726.028+0200;\
-             {ID};12.1477.4;20211101T080000.000+0200;System;{ID};{ID}"
-        ),
-        Kind::Proxy | Kind::Repository => format!(
-            "{head};Access was denied for the user;The certificate chain is not trusted;LAB;goran;\
-             Open connection;403;AppAccess;/app/{ID}"
-        ),
-        Kind::Scheduler => format!(
-            "{head};Reload failed in Engine. Check engine or script logs.;;LAB;goran;;Manually \
-             triggered reload of Sales;Sales;{ID};{ID};{ID}"
-        ),
-        Kind::QixPerf => {
-            let start = format!(
-                "/{name}/;1437;20211109T153726.028+0200;2021-11-09 15:37:26,028;INFO;pro2-win1;\
-                 QixPerformance.Engine.Engine;LAB\\qlikservice;{ID};LAB;goran;\
-                 20211109T153726.028+0200;{ID};{ID};7;GenericObject::GetLayout;12.5;11;0.25;1;0;3;\
-                 rwPjBk;123456;234567;"
-            );
-            let object_type = "x".repeat(372 - start.len());
-            start + &object_type
-        }
-    }
-}
+use criterion::{Criterion, Throughput, criterion_group};
+use events::typical;
+use ringside::event::{self, Column, Kind, Listener};
 
 fn parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
@@ -73,25 +45,93 @@ fn parse(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn floor(criterion: &mut Criterion) {
+fn split(criterion: &mut Criterion) {
     let payload = typical(Kind::QixPerf).into_bytes();
-    let mut group = criterion.benchmark_group("floor");
+    let text = typical(Kind::QixPerf);
+    let mut scratch = Vec::new();
+    let event = event::parse(Listener::LogEvents, &payload, &mut scratch).expect("an event");
+    let mut group = criterion.benchmark_group("split");
     group.throughput(Throughput::Bytes(payload.len() as u64));
-    group.bench_function("memchr into 26 pieces", |bencher| {
+    group.bench_function("floor: memchr into 26 pieces", |bencher| {
+        bencher.iter(|| black_box(floor::pieces(black_box(&payload))).len());
+    });
+    // What stands in the datagram for a number is found by splitting it again.
+    group.bench_function("as the parser does", |bencher| {
+        bencher.iter(|| black_box(&event).raw(Column::NetRam).len());
+    });
+    group.bench_function("str::split into a Vec", |bencher| {
+        bencher.iter(|| black_box(text.as_str()).split(';').collect::<Vec<&str>>().len());
+    });
+    let mut copy = vec![0; payload.len()];
+    group.bench_function("floor of floors: memcpy", |bencher| {
         bencher.iter(|| {
-            let line = black_box(&payload[..]);
-            let mut pieces: [&[u8]; 26] = [&[]; 26];
-            let mut start = 0;
-            for (piece, end) in pieces.iter_mut().zip(memchr::memchr_iter(b';', line)) {
-                *piece = &line[start..end];
-                start = end + 1;
-            }
-            pieces[25] = &line[start..];
-            black_box(&pieces).len()
+            copy.copy_from_slice(black_box(&payload));
+            black_box(&mut copy).len()
         });
     });
     group.finish();
 }
 
-criterion_group!(benches, parse, floor);
-criterion_main!(benches);
+fn plain(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse plainly");
+    for kind in Kind::ALL {
+        let payload = typical(kind).into_bytes();
+        group.throughput(Throughput::Bytes(payload.len() as u64));
+        group.bench_function(kind.name(), |bencher| {
+            bencher.iter(|| naive::parse(kind.listener(), black_box(&payload)).is_ok());
+        });
+    }
+    group.finish();
+}
+
+/// Time of some calls.
+fn timed(mut call: impl FnMut()) -> Duration {
+    const CALLS: u32 = 5_000;
+    let start = Instant::now();
+    (0..CALLS).for_each(|_| call());
+    start.elapsed() / CALLS
+}
+
+/// Parses a performance event and runs the floor in turns, so that both meet the same neighbours;
+/// prints the medians.
+fn ratio() {
+    const ROUNDS: usize = 201;
+    let payload = typical(Kind::QixPerf).into_bytes();
+    let mut scratch = Vec::new();
+    let mut rounds: Vec<(Duration, Duration)> = (0..ROUNDS)
+        .map(|_| {
+            let floor = timed(|| _ = black_box(floor::pieces(black_box(&payload))));
+            let parse = timed(|| {
+                let event = event::parse(Listener::LogEvents, black_box(&payload), &mut scratch);
+                let _ = black_box(&event);
+            });
+            (parse, floor)
+        })
+        .collect();
+    let of = |(parse, floor): &(Duration, Duration)| parse.as_secs_f64() / floor.as_secs_f64();
+    rounds.sort_by(|one, other| of(one).total_cmp(&of(other)));
+    let median = rounds[ROUNDS / 2];
+    println!(
+        "parse and validate / memchr into 26 pieces: {:?} / {:?} = {:.2} (median of {ROUNDS}; half \
+         of them between {:.2} and {:.2})",
+        median.0,
+        median.1,
+        of(&median),
+        of(&rounds[ROUNDS / 4]),
+        of(&rounds[3 * ROUNDS / 4]),
+    );
+}
+
+criterion_group!(benches, parse, plain, split);
+
+fn main() {
+    let asked = |argument: &str| std::env::args().any(|given| given == argument);
+    if !asked("ratio") {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    }
+    // `cargo test` does not say it, and has no use for times.
+    if asked("--bench") {
+        ratio();
+    }
+}

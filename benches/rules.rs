@@ -7,153 +7,23 @@
 //!
 //! Run with `cargo bench --bench rules`.
 
-use std::collections::BTreeSet;
+#[path = "workload/busy_rules.rs"]
+mod busy_rules;
+
 use std::hint::black_box;
 
+use busy_rules::{METHODS, OBJECT_TYPES, judge, lookups};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use ringside::enrich::{AppNames, Enriched, UserAgents};
+use ringside::enrich::UserAgents;
 use ringside::event::{self, Column, Event, Kind, Listener};
-use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
-use ringside::rules::monitor::{AllApps, AppFilter, AppSelector, Choice, MonitorFilter};
-use ringside::rules::{Categories, Category, EnabledKinds, ExcludedUser, Rules, Settings};
 use ringside::synthetic::{Cluster, Mix};
 use uuid::Uuid;
 
 /// Events of the mix: enough for its proportions, few enough to stay in the cache like the one event
 /// that a shard has in hand.
 const EVENTS: usize = 100;
-
-/// Apps whose names are known.
-const APPS: u128 = 1000;
-
-/// Methods of the engine that operators leave out: none that is in the traffic.
-const METHODS: [&str; 20] = [
-    "Global::EngineVersion",
-    "Global::OSName",
-    "Global::GetUniqueID",
-    "Global::GetAuthenticatedUser",
-    "Global::IsDesktopMode",
-    "Global::GetProgress",
-    "Global::AllowCreateApp",
-    "Global::GetStreamList",
-    "Global::QvVersion",
-    "Global::ConfigureReload",
-    "Doc::GetAppProperties",
-    "Doc::GetScript",
-    "Doc::GetConnections",
-    "Doc::GetMediaList",
-    "Doc::GetVariables",
-    "Doc::SearchSuggest",
-    "Doc::GetTablesAndKeys",
-    "Doc::CheckScriptSyntax",
-    "GenericObject::GetProperties",
-    "GenericBookmark::Apply",
-];
-
-/// Types of objects, likewise.
-const OBJECT_TYPES: [&str; 20] = [
-    "AppPropsList",
-    "LoadModel",
-    "SheetList",
-    "appprops",
-    "odagapplinklist",
-    "measurelist",
-    "dimensionlist",
-    "bookmarklist",
-    "storylist",
-    "masterobjectlist",
-    "embeddedsnapshot",
-    "slide",
-    "slideitem",
-    "story",
-    "snapshotlist",
-    "BookmarkList",
-    "DimensionList",
-    "MeasureList",
-    "VariableList",
-    "MediaList",
-];
-
-/// Ids of objects, likewise.
-const OBJECTS: [&str; 20] = [
-    "JzJMza", "rPAq", "PWVuLT", "mmTcj", "kZyGpj", "vMUPCLb", "hRZaKk", "GpfxPt", "xAgvJdR",
-    "nYpj", "QVkNwM", "LfNcqu", "pyzmvw", "uRJEg", "CqGqjm", "jWmqtK", "bJpGVt", "TzPdBqa",
-    "yFbPp", "EJjKcL",
-];
-
-fn texts(name: &str, count: usize) -> Vec<String> {
-    (0..count).map(|n| format!("{name}{n}")).collect()
-}
-
-fn with_id(id: Uuid) -> AppSelector {
-    AppSelector { id: Some(id), name: None }
-}
-
-/// 20 rules, 10 users, and filters with 50 apps and 20 of everything else. `seen` are apps of the
-/// traffic, which are listed too.
-fn settings(seen: &[Uuid]) -> Settings {
-    let apps = |first: u128| (first..first + 50).map(|id| with_id(Uuid::from_u128(id)));
-    let rule = |text: String| Rule {
-        levels: vec![Level::Warn, Level::Error, Level::Fatal],
-        action: Action::Categorise(vec![Category { name: "c".into(), value: text.clone() }]),
-        filters: vec![
-            Filter::Start(format!("{text} at the start")),
-            Filter::End(format!("{text} at the end")),
-            Filter::Anywhere(text),
-        ],
-    };
-    let mut rules: Vec<Rule> = texts("Connection lost ", 17).into_iter().map(rule).collect();
-    rules.extend(["certificate", "session", "failed"].map(|text| rule(text.to_owned())));
-    let user = |id| ExcludedUser { directory: "LAB".into(), id };
-    Settings {
-        excluded_users: texts("user", 10).into_iter().map(user).collect(),
-        monitor_filter: Some(MonitorFilter {
-            all_apps: Some(AllApps {
-                exclude: apps(0).chain(seen.iter().take(2).copied().map(with_id)).collect(),
-                object_types: Choice::AllBut(OBJECT_TYPES.map(Into::into).into()),
-                methods: Choice::AllBut(METHODS.map(Into::into).into()),
-            }),
-            app_specific: vec![AppFilter {
-                include: apps(50).chain(seen.iter().copied().map(with_id)).collect(),
-                object_types: Choice::AllBut(OBJECT_TYPES.map(Into::into).into()),
-                objects: Choice::AllBut(OBJECTS.map(Into::into).into()),
-                methods: Choice::AllBut(METHODS.map(Into::into).into()),
-            }],
-        }),
-        categorise: Some(Categorise {
-            rules,
-            default: vec![Category { name: "c".into(), value: "unknown".into() }],
-        }),
-        ..Settings::accepting(EnabledKinds([true; Kind::COUNT]))
-    }
-}
-
-/// Rules and names for some events.
-fn lookups(events: &[Event<'_>]) -> (Rules, AppNames) {
-    let seen: BTreeSet<Uuid> =
-        events.iter().filter_map(|event| event.uuid(Column::AppId)).collect();
-    let seen: Vec<Uuid> = seen.into_iter().collect();
-    let names = (0..APPS).map(Uuid::from_u128).chain(seen.iter().copied());
-    let names = names.map(|id| (id, format!("App {id}"))).collect();
-    (Rules::compile(&settings(&seen)).expect("few texts"), names)
-}
-
-/// Judges and enriches as a shard does; whether the event is wanted.
-fn judge(rules: &Rules, names: &AppNames, agents: &mut UserAgents, event: &Event<'_>) -> bool {
-    let app_name = names.of_event(event);
-    let mut room = Categories::new();
-    let Ok(categories) = rules.judge(event, app_name, &mut room) else { return false };
-    black_box(&Enriched {
-        event,
-        received_ns: 0,
-        app_name: rules.written_app_name(event, app_name),
-        user_agent: agents.of_event(event),
-        categories,
-    });
-    true
-}
 
 /// What the least of all implementations does.
 struct Floor {
@@ -172,6 +42,17 @@ impl Floor {
             && !self.texts.contains(event.text(Column::Method))
             && !self.texts.contains(event.text(Column::ObjectType))
     }
+}
+
+/// Whether an event is wanted, asked of lists as they stand in a configuration, one entry after the
+/// other.
+fn one_by_one(texts: &[String], event: &Event<'_>) -> bool {
+    if event.kind() != Kind::QixPerf {
+        let message = event.text(Column::Message);
+        return texts.iter().any(|text| message.contains(text.as_str()));
+    }
+    !METHODS.contains(&event.text(Column::Method))
+        && !OBJECT_TYPES.contains(&event.text(Column::ObjectType))
 }
 
 fn mix(criterion: &mut Criterion) {
@@ -196,6 +77,10 @@ fn mix(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("floor", |bencher| {
         bencher.iter(|| events.iter().filter(|event| floor.judge(black_box(event))).count());
+    });
+    let texts: Vec<String> = (0..60).map(|number| format!("Connection lost {number}")).collect();
+    group.bench_function("one by one", |bencher| {
+        bencher.iter(|| events.iter().filter(|e| one_by_one(&texts, black_box(e))).count());
     });
     group.bench_function("judged", |bencher| {
         bencher.iter(|| {

@@ -2,10 +2,11 @@
 //!
 //! Run with `cargo bench --bench user_agent`.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ringside::enrich::UserAgents;
+use ringside::enrich::{UserAgent, UserAgents};
 use ringside::event::{self, Listener};
 
 /// A text with a number that makes it one of many.
@@ -35,6 +36,12 @@ fn user_agent(criterion: &mut Criterion) {
     let mut known = texts.iter().cycle();
     group.bench_function("hit, one of 500", |bencher| {
         bencher.iter(|| agents.get(black_box(known.next()?)).is_some().then_some(()));
+    });
+
+    let plain: HashMap<String, Option<UserAgent>> =
+        texts.iter().map(|text| (text.clone(), UserAgent::parse(text))).collect();
+    group.bench_function("hit in std's HashMap, one of 500", |bencher| {
+        bencher.iter(|| plain.contains_key(black_box(known.next()?)).then_some(()));
     });
 
     let mut number = 0;
