@@ -17,7 +17,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 PERF = Path(__file__).resolve().parent
 ROOT = PERF.parent
@@ -25,6 +25,10 @@ START_MAX = 20.0
 END_MAX = 30.0
 # What a receiver that is at rest does not take any more within this time, it has lost.
 REST = 0.5
+# What every receiver can have, so that all have the same where they are compared: syslog-ng does not go
+# beyond the system's limit, whoever runs it.
+RMEM_MAX = int(Path("/proc/sys/net/core/rmem_max").read_text())
+PEER_BUFFER = min(32 << 20, RMEM_MAX)
 
 
 class Missing(Exception):
@@ -188,7 +192,7 @@ class Example(Subject):
     def finish(self, before: Cpu) -> Result:
         out, _ = self.child.communicate(timeout=END_MAX)
         said = json.loads(out)
-        user, system = said["user_ns"], said["system_ns"]
+        user, system = said.pop("user_ns"), said.pop("system_ns")
         # The program counts from its start; what it cost before the load is left in: it is idle.
         return Result(said["datagrams"], Cpu(user + system, user, system), said)
 
@@ -215,11 +219,12 @@ class Ringside(Subject):
 
     VARIANTS = ("v1", "slow", "v2", "v3", "ndjson", "mqtt", "tokio", "tokio-ndjson")
 
-    def __init__(self, work: Path, variant: str = "v1", latency: bool = False) -> None:
+    def __init__(self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0) -> None:
         super().__init__(work)
         self.name = f"ringside {variant}"
         self.variant = variant
         self.latency = latency
+        self.buffer = buffer
         self.ready_ms = 0.0
         self.sink: Sink | None = None
         self.destination = {"ndjson": "ndjson", "tokio-ndjson": "ndjson", "mqtt": "mqtt"}.get(
@@ -234,8 +239,8 @@ class Ringside(Subject):
         words = {"LOG_PORT": log_port, "USER_PORT": free_port(socket.SOCK_DGRAM)}
         words |= {"HTTP_PORT": self.http_port, "SINK_PORT": 9}
         text += f"    spool: {{ dir: '{self.work}/spool' }}\n"
-        if self.variant.startswith("tokio"):
-            text += "    receive: { backend: tokio }\n"
+        backend = "tokio" if self.variant.startswith("tokio") else "io_uring"
+        text += f"    receive: {{ backend: {backend}, socketBuffer: {self.buffer or 32 << 20} }}\n"
         if self.destination == "influxdb":
             self.sink = Sink(self, 20 if self.variant == "slow" else 0, self.latency)
             words["SINK_PORT"] = self.sink.port
@@ -317,6 +322,7 @@ class Peer(Subject):
         text = (PERF / "peers" / template).read_text()
         text = text.replace("@PORT@", str(port)).replace("@OUT@", str(self.out))
         path = self.work / template
+        text = text.replace("@BUFFER@", str(PEER_BUFFER))
         path.write_text(text.replace("@WORK@", str(self.work)))
         return path
 
@@ -335,9 +341,6 @@ class Peer(Subject):
                     self.counted += block.count(b"\n")
                     self.offset += len(block)
         return self.counted
-
-    def settle(self, sent: int) -> None:
-        super().settle(sent)
 
     def finish(self, before: Cpu) -> Result:
         cpu = self.cpu() - before
@@ -413,6 +416,3 @@ def interrupt_as_exception() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-
-
-Stream = IO[bytes]
