@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # Ports and folder are those of the script that sources this.
 # What the scripts in this folder share: programs, a folder for the run, the engine and how it ends.
 # Sourced by them, with `set -euo pipefail`, in the repository's root.
 #
@@ -20,12 +20,12 @@ build() {
     [[ -n ${PROFILE_DIR:-} ]] || cargo build --release --quiet --bin ringside "${@/#/--example=}"
 }
 
-# start_engine [CONFIG]: fills in the ports, starts the engine, and waits until it is ready. Sets
+# start_engine CONFIG: fills in the ports, starts the engine, and waits until it is ready. Sets
 # `engine` to its process id, which is empty again if it has ended. `$work` is the run's folder.
 start_engine() {
     sed -e "s/@LOG_PORT@/$log_port/; s/@USER_PORT@/$user_port/" \
         -e "s/@HTTP_PORT@/$http_port/; s/@SINK_PORT@/$sink_port/" \
-        "${1:-perf/ringside.yaml}" >"$work/config.yaml"
+        "$1" >"$work/config.yaml"
     grep -q 'spool:' "$work/config.yaml" ||
         echo "    spool: { dir: '$work/spool' }" >>"$work/config.yaml"
     "$bin/ringside" run -c "$work/config.yaml" 2>"$work/engine.log" &

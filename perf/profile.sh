@@ -6,8 +6,7 @@
 # Three loads of that length, one for each question, since each way of looking costs. It leaves in FOLDER
 #
 #   on-cpu.txt    functions by their share of samples; on-cpu.data for `perf report`
-#   flame.svg     the same as a flame graph, with inferno (`cargo install inferno`), else
-#   flame.html    with the template of Debian's libjs-d3-flame-graph
+#   flame.svg     the same as a flame graph, where inferno is installed (`cargo install inferno`)
 #   off-cpu.txt   how long each thread ran, how often it was switched to, how long it waited for a core
 #   syscalls.txt  system calls of each thread: how many, how long
 #
@@ -67,14 +66,10 @@ perf sched latency -i "$work/sched.data" >"$out/off-cpu.txt" 2>/dev/null
 
 watch perf trace --summary -p "$engine" -o "$out/syscalls.txt"
 
-template=/usr/share/d3-flame-graph/d3-flamegraph-base.html
 if command -v inferno-collapse-perf >/dev/null; then
     perf script -i "$out/on-cpu.data" 2>/dev/null | inferno-collapse-perf 2>/dev/null |
         inferno-flamegraph --title "ringside at $rate/s" >"$out/flame.svg"
-elif [[ -f $template ]]; then
-    perf script -i "$out/on-cpu.data" -F +pid 2>/dev/null |
-        perf script report flamegraph --template "$template" -o "$out/flame.html" -i "$out/on-cpu.data"
 else
-    echo "no flame graph: needs inferno (cargo install inferno) or libjs-d3-flame-graph" >&2
+    echo "no flame graph: that needs inferno (cargo install inferno)" >&2
 fi
 ls -l "$out"

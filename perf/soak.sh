@@ -41,6 +41,7 @@ finish() {
 trap finish EXIT
 
 mkfifo "$work/sink.in"
+# shellcheck disable=SC2034 # It is there to be open.
 exec {sink_in}<>"$work/sink.in" # Never at its end, so the sink runs until it is killed.
 start_sink() { # start_sink [DELAY_MS]
     "$bin/examples/sink" "127.0.0.1:$sink_port" "${1:-0}" <"$work/sink.in" \
@@ -54,7 +55,7 @@ stop_sink() {
 }
 start_sink
 
-start_engine
+start_engine perf/ringside.yaml
 
 seconds=$((minutes * 60))
 "$bin/ringside" send --to "127.0.0.1:$log_port" --mix benchmark --rate "$rate" --for "$seconds" \

@@ -219,7 +219,9 @@ class Ringside(Subject):
 
     VARIANTS = ("v1", "slow", "v2", "v3", "ndjson", "mqtt", "tokio", "tokio-ndjson")
 
-    def __init__(self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0) -> None:
+    def __init__(
+        self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0
+    ) -> None:
         super().__init__(work)
         self.name = f"ringside {variant}"
         self.variant = variant
@@ -245,19 +247,29 @@ class Ringside(Subject):
             self.sink = Sink(self, 20 if self.variant == "slow" else 0, self.latency)
             words["SINK_PORT"] = self.sink.port
         else:
-            text = text.replace("influxdbConfig:\n    enable: true", "influxdbConfig:\n    enable: false")
+            text = text.replace(
+                "influxdbConfig:\n    enable: true", "influxdbConfig:\n    enable: false"
+            )
         if self.variant in ("v2", "v3"):
             number = self.variant[1]
             text = text.replace("    version: 1\n", f"    version: {number}\n")
             named = "org: perf\n      bucket: perf" if number == "2" else "database: perf"
-            text = text.replace("    v1Config:", f"    v{number}Config:\n      {named}\n      token: perf\n    v1Config:")
+            text = text.replace(
+                "    v1Config:",
+                f"    v{number}Config:\n      {named}\n      token: perf\n    v1Config:",
+            )
             text += "    influxdb: { gzip: true }\n"
         if self.destination == "ndjson":
             text += f"    ndjson: {{ enable: true, path: '{self.work}/events.ndjson' }}\n"
         if self.destination == "mqtt":
             port = self.broker()
-            text = text.replace("  influxdbConfig:", f"  mqttConfig: {{ enable: true, brokerHost: 127.0.0.1, brokerPort: {port} }}\n  influxdbConfig:")
-            text = text.replace("  logEvents:\n", "  logEvents:\n    sendToMQTT: { enable: true }\n")
+            text = text.replace(
+                "  influxdbConfig:",
+                f"  mqttConfig: {{ enable: true, brokerHost: 127.0.0.1, brokerPort: {port} }}\n  influxdbConfig:",
+            )
+            text = text.replace(
+                "  logEvents:\n", "  logEvents:\n    sendToMQTT: { enable: true }\n"
+            )
         for word, value in words.items():
             text = text.replace(f"@{word}@", str(value))
         return text

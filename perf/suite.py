@@ -25,18 +25,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import report
 from subjects import (
+    PEER_BUFFER,
+    RMEM_MAX,
     ROOT,
     Cpu,
     Example,
     Missing,
-    PEER_BUFFER,
-    RMEM_MAX,
     Other,
     Ringside,
     Rsyslog,
@@ -146,7 +146,9 @@ class Suite:
 
         def attempt(rate: float) -> tuple[bool, float]:
             run = self.once(make, rate=rate, seconds=seconds, **options)
-            say(f"  {run['rate']:,.0f}/s: {run['lost']:,} of {run['sent']:,} lost, {run['late']:.1f} s late")
+            say(
+                f"  {run['rate']:,.0f}/s: {run['lost']:,} of {run['sent']:,} lost, {run['late']:.1f} s late"
+            )
             return run["lost"] == 0 and run["late"] <= LATE + seconds / 10, run["rate"]
 
         clean, top = attempt(0)
@@ -168,8 +170,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Median, lowest and highest of every number; the runs themselves are kept."""
     numbers: dict[str, Any] = {"runs": runs}
     for key in runs[0]:
-        values = [run.get(key) for run in runs]
-        if all(isinstance(value, (int, float)) for value in values):
+        values: list[float] = [run[key] for run in runs if isinstance(run.get(key), int | float)]
+        if len(values) == len(runs):
             numbers[key] = {
                 "median": statistics.median(values),
                 "low": min(values),
@@ -192,11 +194,15 @@ def ringside(variant: str, latency: bool = False, buffer: int = 0) -> Make:
 
 BASICS = {f"floor {mode}": floor(mode) for mode in FLOORS}
 BASICS |= {f"stage {mode}": stage(mode) for mode in STAGES}
+# The same events, from a sender that is quicker but needs them to be of one size.
+SENDERS: dict[str, dict[str, Any]] = {"sendmmsg": {}, "UDP_SEGMENT": {"size": 372, "segment": True}}
 
 
 def measure_floors(suite: Suite) -> None:
     """Floors and stages at one rate, and Ringside into the quick sink, in the same rounds."""
-    suite.figures["floors"] = suite.rounds_of(BASICS | {"ringside v1": ringside("v1")}, rate=suite.rate)
+    suite.figures["floors"] = suite.rounds_of(
+        BASICS | {"ringside v1": ringside("v1")}, rate=suite.rate
+    )
 
 
 def measure_ringside(suite: Suite) -> None:
@@ -207,9 +213,12 @@ def measure_ringside(suite: Suite) -> None:
 
 def measure_rates(suite: Suite) -> None:
     """The highest lossless rate, with both senders, and what is lost at twice that."""
-    suite.figures["rates"] = found = {}
-    for name, make in (BASICS | {"ringside v1": ringside("v1"), "ringside ndjson": ringside("ndjson")}).items():
-        for sender, options in (("sendmmsg", {}), ("UDP_SEGMENT", {"size": 372, "segment": True})):
+    found: dict[str, Any] = {}
+    suite.figures["rates"] = found
+    for name, make in (
+        BASICS | {"ringside v1": ringside("v1"), "ringside ndjson": ringside("ndjson")}
+    ).items():
+        for sender, options in SENDERS.items():
             say(f"highest lossless rate: {name}, {sender}")
             entry = suite.lossless(make, **options)
             if entry["limit"] == "receiver" and name.startswith("ringside"):
@@ -222,7 +231,8 @@ def measure_latency(suite: Suite) -> None:
     """Sender to batch and to acknowledged, at parts of the highest rate."""
     rates = suite.figures.get("rates", {}).get("ringside v1", {})
     top = rates.get("sendmmsg", {}).get("rate") or suite.rate
-    suite.figures["latency"] = found = {"of": top}
+    found: dict[str, Any] = {"of": top}
+    suite.figures["latency"] = found
     for percent in (10, 50, 90):
         subjects = {
             "floor multishot": floor("multishot", "--latency"),
@@ -236,21 +246,28 @@ def measure_latency(suite: Suite) -> None:
 
 def measure_shapes(suite: Suite) -> None:
     """Sizes of events, numbers of sources, bursts out of silence."""
-    subjects = {"floor multishot": floor("multishot", "--buffer", "16384"), "ringside v1": ringside("v1")}
-    suite.figures["shapes"] = found = {}
+    subjects = {
+        "floor multishot": floor("multishot", "--buffer", "16384"),
+        "ringside v1": ringside("v1"),
+    }
+    found: dict[str, Any] = {}
+    suite.figures["shapes"] = found
     for size in (150, 372, 1400, 8000):
         # As many bytes a second at most as 100 000 events of the usual size.
         rate = min(suite.rate / 3, 100_000 * 1400 / size)
         found[f"{size} bytes"] = suite.rounds_of(subjects, rate=rate, size=size)
     for sources in (1, 16, 256):
-        found[f"{sources} sources"] = suite.rounds_of(subjects, rate=suite.rate / 3, sources=sources)
+        found[f"{sources} sources"] = suite.rounds_of(
+            subjects, rate=suite.rate / 3, sources=sources
+        )
     for count in (10_000, 100_000):
         found[f"burst of {count}"] = suite.rounds_of(subjects, rate=0, count=count)
 
 
 def measure_rest(suite: Suite) -> None:
     """System calls per event, switches at idle, start, memory: one process each."""
-    suite.figures["rest"] = found = {}
+    found: dict[str, Any] = {}
+    suite.figures["rest"] = found
     with suite.run(ringside("v1")) as subject:
         time.sleep(2)
         before = switches_of(subject.pid)
@@ -326,21 +343,38 @@ def measure_other(suite: Suite, target: str, pid: int) -> None:
         sent = suite.load(target, rate=suite.rate)
         time.sleep(1)
         spent = (subject.cpu() - before).total
-        runs.append({"rate": sent["sent"] / sent["seconds"], "sent": sent["sent"], "refused": sent["refused"],
-                     "cpu_ns": spent / sent["sent"]})
+        runs.append(
+            {
+                "rate": sent["sent"] / sent["seconds"],
+                "sent": sent["sent"],
+                "refused": sent["refused"],
+                "cpu_ns": spent / sent["sent"],
+            }
+        )
     suite.figures["other"] = {target: summary(runs)}
 
 
 def machine() -> dict[str, Any]:
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.machine())
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
         return done.stdout.strip()
+
     dirty = "-changed" if git("status", "--porcelain", "--untracked-files=no") else ""
     return {
-        "cpu": model, "cores": os.cpu_count(), "kernel": platform.release(),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
         "commit": git("rev-parse", "--short=12", "HEAD") + dirty,
         "rmem_max": RMEM_MAX,
         "load_before": os.getloadavg()[0],
@@ -355,21 +389,33 @@ def build() -> Path:
     """The release build, unless PROFILE_DIR names what is to be measured."""
     if given := os.environ.get("PROFILE_DIR"):
         return Path(given).resolve()
-    examples = [word for name in ("sink", "load", "floor", "stages") for word in ("--example", name)]
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--bin", "ringside", *examples], cwd=ROOT, check=True)
+    examples = [
+        word for name in ("sink", "load", "floor", "stages") for word in ("--example", name)
+    ]
+    subprocess.run(
+        ["cargo", "build", "--release", "--quiet", "--bin", "ringside", *examples],
+        cwd=ROOT,
+        check=True,
+    )
     return ROOT / "target/release"
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help=f"parts, with commas: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="one round, short runs, fewer parts")
     parser.add_argument("--rounds", type=int, help="runs of each (5)")
     parser.add_argument("--seconds", type=float, help="length of a run (5)")
-    parser.add_argument("--rate", type=int, default=300_000, help="events/s of the comparison with the floors")
+    parser.add_argument(
+        "--rate", type=int, default=300_000, help="events/s of the comparison with the floors"
+    )
     parser.add_argument("--target", help="HOST:PORT of another receiver, instead of all parts")
     parser.add_argument("--pid", type=int, default=0, help="its process, for its CPU time")
-    parser.add_argument("--out", type=Path, default=ROOT / "perf/reports", help="where the report goes")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "perf/reports", help="where the report goes"
+    )
     return parser.parse_args()
 
 
@@ -381,20 +427,24 @@ def main() -> int:
         return 2
     interrupt_as_exception()
     Subject.bin = build()
-    began = datetime.now(timezone.utc)
+    began = datetime.now(UTC)
     # What peers and NDJSON write goes to memory where there is such a file system: no disk is measured.
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     work = Path(tempfile.mkdtemp(prefix="ringside-suite-", dir=place))
-    suite = Suite(options.rounds or (1 if options.quick else 5),
-                  options.seconds or (3 if options.quick else 5), options.rate, work)
+    suite = Suite(
+        options.rounds or (1 if options.quick else 5),
+        options.seconds or (3 if options.quick else 5),
+        options.rate,
+        work,
+    )
     suite.figures["machine"] = machine()
     try:
         if options.target:
             measure_other(suite, options.target, options.pid)
         else:
-            for name in PARTS:
+            for name, measure in PARTS.items():
                 if name in names:
-                    PARTS[name](suite)
+                    measure(suite)
     except KeyboardInterrupt:
         say("interrupted: the report has what was measured so far")
         suite.figures["interrupted"] = True
@@ -402,9 +452,11 @@ def main() -> int:
         shutil.rmtree(work, ignore_errors=True)
     suite.figures |= {
         "began": began.isoformat(timespec="seconds"),
-        "minutes": (datetime.now(timezone.utc) - began).total_seconds() / 60,
+        "minutes": (datetime.now(UTC) - began).total_seconds() / 60,
         "command": " ".join(["perf/suite.py", *sys.argv[1:]]),
-        "rounds": suite.rounds, "seconds": suite.seconds, "rate": suite.rate,
+        "rounds": suite.rounds,
+        "seconds": suite.seconds,
+        "rate": suite.rate,
         "missing": sorted(suite.missing),
     }
     options.out.mkdir(parents=True, exist_ok=True)

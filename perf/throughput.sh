@@ -78,7 +78,8 @@ if perf stat -e raw_syscalls:sys_enter true 2>/dev/null; then
     perf_pid=$!
     counted=$(send 3 | jq .sent)
     settle "$(($(jq .sent <<<"$sent") + counted))"
-    kill -INT "$perf_pid" && wait "$perf_pid" || true
+    kill -INT "$perf_pid"
+    wait "$perf_pid" || true # perf ends as the signal says.
     perf_pid=''
     syscalls=$(awk -F, -v events="$counted" '/sys_enter/ { printf "%.4f", $1 / events }' \
         "$work/perf.csv")
