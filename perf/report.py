@@ -227,11 +227,14 @@ def rest_table(rest: Figures) -> list[str]:
 
 def markdown(figures: Figures) -> str:
     machine = figures["machine"]
+    how = (
+        f"`{figures['command']}`, {figures['minutes']:.0f} minutes; medians of {figures['rounds']} "
+        f"rounds of {figures['seconds']:g} s, lowest and highest in brackets."
+    )
     lines = [
         f"# Measured on {figures['began'][:10]}",
         "",
-        f"`{figures['command']}`, {figures['minutes']:.0f} minutes; medians of {figures['rounds']} rounds of "
-        f"{figures['seconds']:g} s, lowest and highest in brackets.",
+        how,
         "",
         f"- {machine['cores']} cores, {machine['cpu']}, Linux {machine['kernel']}; sender, receiver and sink share them",
         f"- commit {machine['commit']}",

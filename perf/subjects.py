@@ -17,7 +17,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PERF = Path(__file__).resolve().parent
 ROOT = PERF.parent
@@ -110,7 +110,7 @@ class Subject:
         self.children.append(child)
         return child
 
-    def __enter__(self) -> Subject:
+    def __enter__(self) -> Self:
         self.work.mkdir(parents=True, exist_ok=True)
         try:
             self.start()
