@@ -52,9 +52,9 @@ struct Arguments {
     /// Performance events of this many bytes each, instead of the benchmark mix.
     #[arg(long)]
     size: Option<usize>,
-    /// Source addresses 127.0.0.1 and so on, with a socket each; each call is another's turn.
+    /// Source addresses, 127.0.0.1 and so on, with a socket each; each call is another's turn.
     #[arg(long, default_value_t = 1)]
-    sources: u8,
+    sources: u16,
     /// One call with UDP_SEGMENT instead of sendmmsg; needs --size.
     #[arg(long, requires = "size")]
     segment: bool,

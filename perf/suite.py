@@ -448,8 +448,17 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted: the report has what was measured so far")
         suite.figures["interrupted"] = True
+    except BaseException:
+        suite.figures["interrupted"] = True
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        print(write(suite, began, options.out))
+    return 0
+
+
+def write(suite: Suite, began: datetime, folder: Path) -> Path:
+    """The report, and the figures beside it; where it is."""
     suite.figures |= {
         "began": began.isoformat(timespec="seconds"),
         "minutes": (datetime.now(UTC) - began).total_seconds() / 60,
@@ -459,12 +468,11 @@ def main() -> int:
         "rate": suite.rate,
         "missing": sorted(suite.missing),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{began:%Y-%m-%d-%H%M}.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{began:%Y-%m-%d-%H%M}.md"
     path.with_suffix(".json").write_text(json.dumps(suite.figures, indent=1) + "\n")
     path.write_text(report.markdown(suite.figures))
-    print(path)
-    return 0
+    return path
 
 
 if __name__ == "__main__":
