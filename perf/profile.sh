@@ -23,6 +23,7 @@ source perf/engine.sh
 need perf
 build sink load
 mkdir -p "$out"
+rm -f "$out"/{on-cpu.data,on-cpu.txt,off-cpu.txt,syscalls.txt,flame.svg}
 
 work=$(mktemp -d)
 engine='' watcher=''

@@ -219,9 +219,7 @@ class Ringside(Subject):
 
     VARIANTS = ("v1", "slow", "v2", "v3", "ndjson", "mqtt", "tokio", "tokio-ndjson")
 
-    def __init__(
-        self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0
-    ) -> None:
+    def __init__(self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0) -> None:
         super().__init__(work)
         self.name = f"ringside {variant}"
         self.variant = variant
@@ -247,9 +245,7 @@ class Ringside(Subject):
             self.sink = Sink(self, 20 if self.variant == "slow" else 0, self.latency)
             words["SINK_PORT"] = self.sink.port
         else:
-            text = text.replace(
-                "influxdbConfig:\n    enable: true", "influxdbConfig:\n    enable: false"
-            )
+            text = text.replace("influxdbConfig:\n    enable: true", "influxdbConfig:\n    enable: false")
         if self.variant in ("v2", "v3"):
             number = self.variant[1]
             text = text.replace("    version: 1\n", f"    version: {number}\n")
@@ -263,13 +259,9 @@ class Ringside(Subject):
             text += f"    ndjson: {{ enable: true, path: '{self.work}/events.ndjson' }}\n"
         if self.destination == "mqtt":
             port = self.broker()
-            text = text.replace(
-                "  influxdbConfig:",
-                f"  mqttConfig: {{ enable: true, brokerHost: 127.0.0.1, brokerPort: {port} }}\n  influxdbConfig:",
-            )
-            text = text.replace(
-                "  logEvents:\n", "  logEvents:\n    sendToMQTT: { enable: true }\n"
-            )
+            broker = f"  mqttConfig: {{ enable: true, brokerHost: 127.0.0.1, brokerPort: {port} }}\n"
+            text = text.replace("  influxdbConfig:", broker + "  influxdbConfig:")
+            text = text.replace("  logEvents:\n", "  logEvents:\n    sendToMQTT: { enable: true }\n")
         for word, value in words.items():
             text = text.replace(f"@{word}@", str(value))
         return text
@@ -287,9 +279,7 @@ class Ringside(Subject):
         path = self.work / "config.yaml"
         path.write_text(self.config())
         began = time.monotonic()
-        child = self.spawn(
-            [str(self.bin / "ringside"), "run", "-c", str(path)], stdout=subprocess.DEVNULL
-        )
+        child = self.spawn([str(self.bin / "ringside"), "run", "-c", str(path)], stdout=subprocess.DEVNULL)
         self.pid = child.pid
         self.wait_for("ready", child, lambda: b"ringside ready" in self.log.read_bytes())
         self.ready_ms = (time.monotonic() - began) * 1000

@@ -47,7 +47,7 @@ from subjects import (
 )
 
 # How long after the sender's end the last event may be through: the time after which a batch leaves.
-LATE = 1.0
+LATE = 1.2
 # Searching ends when the bounds are this close.
 CLOSE = 1.05
 # Events stamped with the sender's clock, one in so many.
@@ -146,9 +146,7 @@ class Suite:
 
         def attempt(rate: float) -> tuple[bool, float]:
             run = self.once(make, rate=rate, seconds=seconds, **options)
-            say(
-                f"  {run['rate']:,.0f}/s: {run['lost']:,} of {run['sent']:,} lost, {run['late']:.1f} s late"
-            )
+            say(f"  {run['rate']:,.0f}/s: {run['lost']:,} of {run['sent']:,} lost, {run['late']:.1f} s late")
             return run["lost"] == 0 and run["late"] <= LATE + seconds / 10, run["rate"]
 
         clean, top = attempt(0)
@@ -199,10 +197,16 @@ SENDERS: dict[str, dict[str, Any]] = {"sendmmsg": {}, "UDP_SEGMENT": {"size": 37
 
 
 def measure_floors(suite: Suite) -> None:
-    """Floors and stages at one rate, and Ringside into the quick sink, in the same rounds."""
-    suite.figures["floors"] = suite.rounds_of(
-        BASICS | {"ringside v1": ringside("v1")}, rate=suite.rate
-    )
+    """Floors and stages at one rate, and Ringside into the quick sink, in the same rounds.
+
+    With either sender: the first sends the real mix, but where cores are few it falls behind its
+    rate; the second leaves more of them to the receiver.
+    """
+    subjects = BASICS | {"ringside v1": ringside("v1")}
+    found: dict[str, Any] = {}
+    suite.figures["floors"] = found
+    for sender, options in SENDERS.items():
+        found[sender] = suite.rounds_of(subjects, rate=suite.rate, **options)
 
 
 def measure_ringside(suite: Suite) -> None:
@@ -257,9 +261,7 @@ def measure_shapes(suite: Suite) -> None:
         rate = min(suite.rate / 3, 100_000 * 1400 / size)
         found[f"{size} bytes"] = suite.rounds_of(subjects, rate=rate, size=size)
     for sources in (1, 16, 256):
-        found[f"{sources} sources"] = suite.rounds_of(
-            subjects, rate=suite.rate / 3, sources=sources
-        )
+        found[f"{sources} sources"] = suite.rounds_of(subjects, rate=suite.rate / 3, sources=sources)
     for count in (10_000, 100_000):
         found[f"burst of {count}"] = suite.rounds_of(subjects, rate=0, count=count)
 
@@ -376,9 +378,7 @@ def machine() -> dict[str, Any]:
     )
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-        )
+        done = subprocess.run(["git", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         return done.stdout.strip()
 
     dirty = "-changed" if git("status", "--porcelain", "--untracked-files=no") else ""
@@ -400,9 +400,7 @@ def build() -> Path:
     """The release build, unless PROFILE_DIR names what is to be measured."""
     if given := os.environ.get("PROFILE_DIR"):
         return Path(given).resolve()
-    examples = [
-        word for name in ("sink", "load", "floor", "stages") for word in ("--example", name)
-    ]
+    examples = [word for name in ("sink", "load", "floor", "stages") for word in ("--example", name)]
     subprocess.run(
         ["cargo", "build", "--release", "--quiet", "--bin", "ringside", *examples],
         cwd=ROOT,
@@ -424,9 +422,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--target", help="HOST:PORT of another receiver, instead of all parts")
     parser.add_argument("--pid", type=int, default=0, help="its process, for its CPU time")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "perf/reports", help="where the report goes"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "perf/reports", help="where the report goes")
     return parser.parse_args()
 
 
