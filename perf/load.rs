@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg, sendmsg};
 use ringside::synthetic::{Cluster, Mix};
 
-/// Events for one system call; the kernel takes no more segments than this from older senders.
+/// Events for one system call; as many segments as every kernel takes.
 const CALL: usize = 64;
 /// Bytes of one datagram, and so of all segments of one call.
 const DATAGRAM_MAX: usize = 65_507;
@@ -210,18 +210,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let due_at = |elapsed: Duration| match arguments.rate {
         0 => u64::MAX,
         rate => {
-            u64::try_from(elapsed.as_nanos() * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX)
+            let due = elapsed.as_nanos() * u128::from(rate) / 1_000_000_000;
+            u64::try_from(due).unwrap_or(u64::MAX)
         }
     };
     let limit = arguments.count.unwrap_or_else(|| due_at(length));
+    let end = match (arguments.count, arguments.rate) {
+        (Some(_), _) => Duration::MAX,
+        (None, 0) => length,
+        // Whoever cannot keep the rate in twice the time never will.
+        (None, _) => 2 * length,
+    };
     let mut next = 0;
     let start = Instant::now();
     while sent.events < limit {
         let elapsed = start.elapsed();
-        if arguments.count.is_none() && elapsed >= length + length {
-            break; // The sender cannot keep the rate: it has had twice the time.
-        }
-        if arguments.count.is_none() && arguments.rate == 0 && elapsed >= length {
+        if elapsed >= end {
             break;
         }
         let mut due = due_at(elapsed).min(limit).saturating_sub(sent.events).min(16 * CALL as u64);
