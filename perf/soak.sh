@@ -22,13 +22,10 @@ cd "$(dirname "$0")/.."
 minutes=${1:-20} rate=${2:-50000} growth=${GROWTH_MIB:-32}
 log_port=${LOG_PORT:-29986} user_port=${USER_PORT:-29987}
 http_port=${HTTP_PORT:-28078} sink_port=${SINK_PORT:-28079}
-bin=${PROFILE_DIR:-target/release}
-for tool in jq curl; do
-    command -v "$tool" >/dev/null || { echo "soak.sh needs $tool" >&2; exit 2; }
-done
-if [[ -z ${PROFILE_DIR:-} ]]; then
-    cargo build --release --quiet --bin ringside --example sink
-fi
+# shellcheck source=perf/engine.sh
+source perf/engine.sh
+need jq curl
+build sink
 
 work=$(mktemp -d)
 engine='' sink='' sender=''
@@ -36,7 +33,7 @@ finish() {
     local status=$?
     set +e
     [[ -n $sender ]] && kill "$sender" 2>/dev/null && wait "$sender"
-    [[ -n $engine ]] && kill -TERM "$engine" && wait "$engine"
+    stop_engine
     [[ -n $sink ]] && kill -KILL "$sink" && wait "$sink" 2>/dev/null
     rm -rf "$work"
     exit "$status"
@@ -44,6 +41,7 @@ finish() {
 trap finish EXIT
 
 mkfifo "$work/sink.in"
+# shellcheck disable=SC2034 # It is there to be open.
 exec {sink_in}<>"$work/sink.in" # Never at its end, so the sink runs until it is killed.
 start_sink() { # start_sink [DELAY_MS]
     "$bin/examples/sink" "127.0.0.1:$sink_port" "${1:-0}" <"$work/sink.in" \
@@ -57,15 +55,7 @@ stop_sink() {
 }
 start_sink
 
-sed -e "s/@LOG_PORT@/$log_port/; s/@USER_PORT@/$user_port/" \
-    -e "s/@HTTP_PORT@/$http_port/; s/@SINK_PORT@/$sink_port/" perf/ringside.yaml >"$work/config.yaml"
-echo "    spool: { dir: '$work/spool' }" >>"$work/config.yaml"
-"$bin/ringside" run -c "$work/config.yaml" 2>"$work/engine.log" &
-engine=$!
-until grep -q ready "$work/engine.log"; do
-    kill -0 "$engine" 2>/dev/null || { cat "$work/engine.log" >&2; engine=''; exit 1; }
-    sleep 0.05
-done
+start_engine perf/ringside.yaml
 
 seconds=$((minutes * 60))
 "$bin/ringside" send --to "127.0.0.1:$log_port" --mix benchmark --rate "$rate" --for "$seconds" \

@@ -13,13 +13,10 @@ cd "$(dirname "$0")/.."
 rate=${1:-200000} seconds=${2:-10} delay=${3:-0}
 config=${CONFIG:-perf/ringside.yaml} sources=${SOURCES:-4}
 log_port=${LOG_PORT:-29996} user_port=${USER_PORT:-29997} http_port=${HTTP_PORT:-28088}
-bin=${PROFILE_DIR:-target/release}
-for tool in jq curl; do
-    command -v "$tool" >/dev/null || { echo "throughput.sh needs $tool" >&2; exit 2; }
-done
-if [[ -z ${PROFILE_DIR:-} ]]; then
-    cargo build --release --quiet --bin ringside --example sink
-fi
+# shellcheck source=perf/engine.sh
+source perf/engine.sh
+need jq curl
+build sink
 
 work=$(mktemp -d)
 engine='' perf_pid=''
@@ -27,7 +24,7 @@ finish() {
     local status=$?
     set +e
     [[ -n $perf_pid ]] && kill -INT "$perf_pid"
-    [[ -n $engine ]] && kill -TERM "$engine" && wait "$engine"
+    stop_engine
     [[ -n ${sink_in:-} ]] && exec {sink_in}>&-
     rm -rf "$work"
     exit "$status"
@@ -41,14 +38,7 @@ exec {sink_in}>"$work/sink.in"
 until [[ -s $work/sink.out ]]; do sleep 0.05; done
 sink_port=$(sed -n '1s/.*://p' "$work/sink.out")
 
-sed -e "s/@LOG_PORT@/$log_port/; s/@USER_PORT@/$user_port/" \
-    -e "s/@HTTP_PORT@/$http_port/; s/@SINK_PORT@/$sink_port/" "$config" >"$work/config.yaml"
-"$bin/ringside" run -c "$work/config.yaml" 2>"$work/engine.log" &
-engine=$!
-until grep -q ready "$work/engine.log"; do
-    kill -0 "$engine" 2>/dev/null || { cat "$work/engine.log" >&2; engine=''; exit 1; }
-    sleep 0.05
-done
+start_engine "$config"
 
 stats() { curl --silent --fail "http://127.0.0.1:$http_port/api/stats"; }
 # User and system time of all threads, in ticks; fields 14 and 15, counted after the name.
@@ -88,7 +78,8 @@ if [[ -z ${NOSYS:-} ]] && perf stat -e raw_syscalls:sys_enter true 2>/dev/null; 
     perf_pid=$!
     counted=$(send 3 | jq .sent)
     settle "$(($(jq .sent <<<"$sent") + counted))"
-    kill -INT "$perf_pid" && wait "$perf_pid" || true
+    kill -INT "$perf_pid"
+    wait "$perf_pid" || true # perf ends as the signal says.
     perf_pid=''
     syscalls=$(awk -F, -v events="$counted" '/sys_enter/ { printf "%.4f", $1 / events }' \
         "$work/perf.csv")

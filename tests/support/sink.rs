@@ -75,6 +75,9 @@ impl Reply {
     }
 }
 
+/// Looks at a part of a body as it is read.
+pub type Watch = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
 /// Chooses the answer to a request.
 pub type Answer = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
@@ -92,6 +95,8 @@ pub struct Options {
     pub record: bool,
     /// Chooses each answer instead; it sees the body even if nothing is recorded.
     pub answer: Option<Answer>,
+    /// Sees every body, part by part, as it was sent.
+    pub watch: Option<Watch>,
 }
 
 impl Default for Options {
@@ -102,6 +107,7 @@ impl Default for Options {
             delay: Duration::ZERO,
             record: false,
             answer: None,
+            watch: None,
         }
     }
 }
@@ -260,7 +266,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(BUFFER, stream);
     while let Some(head) = Head::read(&mut reader)? {
         let close = head.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
-        let mut body = BodyReader::new(&head, shared.options.wants_bodies());
+        let mut body = BodyReader::new(&head, &shared.options);
         body.read(&mut reader, &head)?;
         let reply = shared.take(head, body)?;
         if !shared.options.delay.is_zero() {
@@ -282,7 +288,7 @@ impl Options {
 
 impl Shared {
     /// Counts and records a request that was read, and chooses its answer.
-    fn take(&self, head: Head, body: BodyReader) -> io::Result<Reply> {
+    fn take(&self, head: Head, body: BodyReader<'_>) -> io::Result<Reply> {
         let bytes = body.bytes;
         let (lines, body) = body.finish()?;
         let is_write = head.path.contains("/write");
@@ -356,7 +362,8 @@ impl Head {
 }
 
 /// Counts a body and, where it is needed later, keeps it.
-struct BodyReader {
+struct BodyReader<'a> {
+    watch: Option<&'a Watch>,
     gzip: bool,
     keep: bool,
     bytes: u64,
@@ -365,11 +372,12 @@ struct BodyReader {
     kept: Vec<u8>,
 }
 
-impl BodyReader {
-    fn new(head: &Head, keep: bool) -> Self {
+impl<'a> BodyReader<'a> {
+    fn new(head: &Head, options: &'a Options) -> Self {
         let gzip = head.is("content-encoding", "gzip");
         // Compressed bytes are kept, as their lines can only be counted at the end.
-        Self { gzip, keep: keep || gzip, bytes: 0, newlines: 0, last: None, kept: Vec::new() }
+        let (watch, keep) = (options.watch.as_ref(), options.wants_bodies() || gzip);
+        Self { watch, gzip, keep, bytes: 0, newlines: 0, last: None, kept: Vec::new() }
     }
 
     fn read(&mut self, reader: &mut impl BufRead, head: &Head) -> io::Result<()> {
@@ -406,6 +414,9 @@ impl BodyReader {
             let bytes = &bytes[..taken];
             self.newlines += memchr::memchr_iter(b'\n', bytes).count() as u64;
             self.last = bytes.last().copied();
+            if let Some(watch) = self.watch {
+                watch(bytes);
+            }
             if self.keep {
                 self.kept.extend_from_slice(bytes);
             }
