@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use events::InSlot;
 use ringside::deliver::{Buffer, Encode};
 use ringside::enrich::{Enriched, UserAgent};
 use ringside::event::{Event, Field, Int, Kind, parse};
@@ -50,13 +51,13 @@ fn measure(
     group.finish();
 }
 
-fn event<'a>(kind: Kind, payload: &'a str, scratch: &'a mut Vec<u8>) -> Event<'a> {
-    parse(kind.listener(), payload.as_bytes(), scratch).expect("the event is valid")
+fn event<'a>(kind: Kind, slot: &'a InSlot, scratch: &'a mut Vec<u8>) -> Event<'a> {
+    parse(kind.listener(), slot.payload(), scratch).expect("the event is valid")
 }
 
 fn encoders(criterion: &mut Criterion) {
     let kinds = [Kind::QixPerf, Kind::ProxySession, Kind::Proxy];
-    let payloads = kinds.map(events::typical);
+    let payloads = kinds.map(InSlot::typical);
     let mut scratches = [const { Vec::new() }; 3];
     let [one, two, three] = &mut scratches;
     let performance = event(kinds[0], &payloads[0], one);

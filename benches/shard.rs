@@ -7,16 +7,20 @@
 //! Run with `cargo bench --bench shard`. Beside it stands the floor: the separators of the same
 //! datagrams are found and the pieces put in an array.
 
+#[path = "workload/events.rs"]
+mod events;
+
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use events::InSlot;
 use ringside::deliver::clock::SystemClock;
 use ringside::deliver::influxdb::encode::{Encoder, EncoderSettings, InfluxVersion};
 use ringside::deliver::{Clock as _, batch};
-use ringside::event::{self, COLUMNS_MAX, Kind, Listener, PADDING, Payload};
+use ringside::event::{self, COLUMNS_MAX, Kind, Listener};
 use ringside::observe::histogram::Latency;
 use ringside::observe::ledger::Ledger;
 use ringside::rules::{EnabledKinds, Rules};
@@ -26,19 +30,11 @@ use ringside::synthetic::{Cluster, MONDAY_MORNING_MS, Mix};
 /// As many as fit no first-level cache and any third-level one.
 const EVENTS: usize = 4096;
 
-/// Datagrams with something behind them, as in a slot.
-fn mix() -> Vec<(Listener, Vec<u8>)> {
+fn mix() -> Vec<(Listener, InSlot)> {
     let mut cluster = Cluster::new(1, Mix::BENCHMARK, 4);
     cluster.set_time(MONDAY_MORNING_MS);
-    let padded = |(listener, mut payload): (Listener, Vec<u8>)| {
-        payload.extend([b'?'; PADDING]);
-        (listener, payload)
-    };
-    cluster.take(EVENTS).into_iter().map(padded).collect()
-}
-
-fn payload(padded: &[u8]) -> Payload<'_> {
-    Payload::new(padded, padded.len() - PADDING)
+    let events = cluster.take(EVENTS).into_iter();
+    events.map(|(listener, datagram)| (listener, InSlot::new(&datagram))).collect()
 }
 
 fn shard_of_one_destination() -> (Shard, batch::BatchReceiver) {
@@ -76,8 +72,8 @@ fn shard(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(30);
     group.bench_function("memchr", |bencher| {
         bencher.iter(|| {
-            for (_, padded) in &events {
-                let payload = payload(padded).bytes();
+            for (_, slot) in &events {
+                let payload = slot.payload().bytes();
                 let mut pieces: [&[u8]; COLUMNS_MAX] = [&[]; COLUMNS_MAX];
                 let mut start = 0;
                 let ends = memchr::memchr_iter(b';', payload).chain([payload.len()]);
@@ -92,9 +88,8 @@ fn shard(criterion: &mut Criterion) {
     group.bench_function("parse", |bencher| {
         let mut scratch = Vec::new();
         bencher.iter(|| {
-            for (listener, padded) in &events {
-                let payload = payload(black_box(padded));
-                let _ = black_box(event::parse(*listener, payload, &mut scratch));
+            for (listener, slot) in &events {
+                let _ = black_box(&event::parse(*listener, slot.payload(), &mut scratch));
             }
         });
     });
@@ -107,9 +102,9 @@ fn shard(criterion: &mut Criterion) {
             for turn in events.chunks(TURN_LEASES) {
                 let now = clock.now();
                 shard.begin_turn();
-                for (listener, padded) in turn {
+                for (listener, slot) in turn {
                     received_ns += 1;
-                    shard.take(*listener, payload(padded), source, received_ns, now);
+                    shard.take(*listener, slot.payload(), source, received_ns, now);
                 }
                 shard.end_turn(&clock);
                 while let Some(batch) = batches.try_recv() {

@@ -143,7 +143,7 @@ fn take(mut input: ShardInput, mode: Mode) -> (u64, u64) {
         let before = datagrams;
         while let Some(lease) = end.take() {
             let payload = end.payload(&lease);
-            bytes += payload.len() as u64;
+            bytes += payload.bytes().len() as u64;
             if mode == Mode::Parse {
                 let event = event::parse(lease.listener, payload, &mut scratch);
                 std::hint::black_box(&event).as_ref().expect("the load sends events");

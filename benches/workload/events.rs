@@ -1,6 +1,27 @@
 //! One typical event of each kind.
 
-use ringside::event::Kind;
+#![allow(dead_code, reason = "not every bench needs all of it")]
+
+use ringside::event::{Kind, PADDING, Payload};
+
+/// A datagram as it lies in a slot of the pool: with something behind it.
+pub struct InSlot(Vec<u8>);
+
+impl InSlot {
+    pub fn new(datagram: &[u8]) -> Self {
+        Self([datagram, &[b'?'; PADDING]].concat())
+    }
+
+    pub fn typical(kind: Kind) -> Self {
+        Self::new(typical(kind).as_bytes())
+    }
+
+    /// To be read again and again: whoever reads does not know what it reads.
+    pub fn payload(&self) -> Payload<'_> {
+        let bytes = std::hint::black_box(&self.0);
+        Payload::new(bytes, bytes.len() - PADDING)
+    }
+}
 
 /// The id of an app, and of whatever else has one.
 const ID: &str = "e7af59a0-c243-480d-9571-08727551a66f";

@@ -120,7 +120,7 @@ impl Leases {
         }
         self.receiver.hand_over();
         while let Some(lease) = self.shard.take() {
-            read(self.shard.payload(&lease));
+            read(self.shard.payload(&lease).bytes());
             self.shard.give_back(lease);
         }
         self.receiver.take_back(pool);
