@@ -13,6 +13,7 @@ mod events;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::thread;
 
 use arc_swap::ArcSwap;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -66,6 +67,39 @@ fn shard_of_one_destination() -> (Shard, batch::BatchReceiver) {
     (Shard::new(0, settings, lookups, ledger, vec![output], latency), batches)
 }
 
+/// A shard and where its batches go, which is back to it.
+struct Feed {
+    shard: Shard,
+    batches: batch::BatchReceiver,
+    clock: SystemClock,
+    received_ns: u64,
+}
+
+impl Feed {
+    fn new() -> Self {
+        let (shard, batches) = shard_of_one_destination();
+        let clock = SystemClock::new();
+        Self { shard, batches, received_ns: clock.wall_ns(), clock }
+    }
+
+    /// Takes these datagrams, in turns.
+    fn take(&mut self, events: &[(Listener, InSlot)]) {
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        for turn in events.chunks(TURN_LEASES) {
+            let now = self.clock.now();
+            self.shard.begin_turn();
+            for (listener, slot) in turn {
+                self.received_ns += 1;
+                self.shard.take(*listener, slot.payload(), source, self.received_ns, now);
+            }
+            self.shard.end_turn(&self.clock);
+            while let Some(batch) = self.batches.try_recv() {
+                self.batches.recycle(batch.shard, batch.bytes);
+            }
+        }
+    }
+}
+
 fn shard(criterion: &mut Criterion) {
     let events = mix();
     let mut group = criterion.benchmark_group("shard");
@@ -94,23 +128,19 @@ fn shard(criterion: &mut Criterion) {
         });
     });
     group.bench_function("whole", |bencher| {
-        let (mut shard, mut batches) = shard_of_one_destination();
-        let clock = SystemClock::new();
-        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut received_ns = clock.wall_ns();
+        let mut feed = Feed::new();
+        bencher.iter(|| feed.take(&events));
+    });
+    // Two shards at once, each with all the events: how much of a second core is a second shard's?
+    group.throughput(Throughput::Elements(2 * EVENTS as u64));
+    group.bench_function("two at once", |bencher| {
+        let mut feeds = [Feed::new(), Feed::new()];
         bencher.iter(|| {
-            for turn in events.chunks(TURN_LEASES) {
-                let now = clock.now();
-                shard.begin_turn();
-                for (listener, slot) in turn {
-                    received_ns += 1;
-                    shard.take(*listener, slot.payload(), source, received_ns, now);
+            thread::scope(|scope| {
+                for feed in &mut feeds {
+                    scope.spawn(|| feed.take(&events));
                 }
-                shard.end_turn(&clock);
-                while let Some(batch) = batches.try_recv() {
-                    batches.recycle(batch.shard, batch.bytes);
-                }
-            }
+            });
         });
     });
     group.finish();

@@ -4,6 +4,9 @@
 //!  rx-0 … rx-R ──leases──▶ shard-0 … shard-S ──batches──▶ deliver
 //! ```
 //!
+//! Unless told otherwise each receiver runs a shard on its own thread, and there are only `rx-0` … and
+//! `deliver`.
+//!
 //! Draining goes the same way: the receivers read what the sockets still hold and end; each shard
 //! reads its rings empty, hands over its open batches and ends; the deliver thread sends what is left
 //! and ends. Whatever is not through when the time is over is counted as `shutdown`.
@@ -34,7 +37,9 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
-use crate::receive::{self, BackendKind, Gate, Handle, ReceiveError, Receivers, RingStats, Shards};
+use crate::receive::{
+    self, BackendKind, Gate, Handle, ReceiveError, Receiver, Receivers, RingStats, Shards,
+};
 use crate::rules::Rules;
 use crate::shard::{self, Lookups, Output, Shard};
 
@@ -240,30 +245,7 @@ impl Engine {
                     .with_tally(tally);
             shard::Worker::new(shard, input, SystemClock::new(), Arc::clone(&abandon))
         });
-        match layout {
-            Shards::Inline => {
-                for (receiver, shard) in receivers.into_iter().zip(shards) {
-                    let name = format!("rx-{}", receiver.index());
-                    let beat = health.add_thread(&name);
-                    spawner.spawn(&name, move || shard.run_inline(receiver, &beat))?;
-                }
-            }
-            Shards::Threads(_) => {
-                for (index, shard) in shards.enumerate() {
-                    let name = format!("shard-{index}");
-                    let beat = health.add_thread(&name);
-                    spawner.spawn(&name, move || {
-                        shard.run(&beat);
-                        Ok(())
-                    })?;
-                }
-                for receiver in receivers {
-                    let name = format!("rx-{}", receiver.index());
-                    let beat = health.add_thread(&name);
-                    spawner.spawn(&name, move || receiver.run(beat))?;
-                }
-            }
-        }
+        spawner.spawn_workers(layout, receivers, shards, &mut health)?;
         let state = Arc::new(State {
             backend: handle.backend().name(),
             ledger,
@@ -360,6 +342,38 @@ impl Spawner {
             .spawn(move || report.of(body))
             .map_err(|error| EngineError::Thread { name: name.to_owned(), error })?;
         self.spawned += 1;
+        Ok(())
+    }
+
+    /// The threads of receivers and shards.
+    fn spawn_workers(
+        &mut self,
+        layout: Shards,
+        receivers: Vec<Receiver>,
+        shards: impl Iterator<Item = shard::Worker<SystemClock>>,
+        health: &mut Health,
+    ) -> Result<(), EngineError> {
+        if layout == Shards::Inline {
+            for (receiver, shard) in receivers.into_iter().zip(shards) {
+                let name = format!("rx-{}", receiver.index());
+                let beat = health.add_thread(&name);
+                self.spawn(&name, move || shard.run_inline(receiver, &beat))?;
+            }
+            return Ok(());
+        }
+        for (index, shard) in shards.enumerate() {
+            let name = format!("shard-{index}");
+            let beat = health.add_thread(&name);
+            self.spawn(&name, move || {
+                shard.run(&beat);
+                Ok(())
+            })?;
+        }
+        for receiver in receivers {
+            let name = format!("rx-{}", receiver.index());
+            let beat = health.add_thread(&name);
+            self.spawn(&name, move || receiver.run(beat))?;
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@
 //!             admit: source address → size → rate limit → room in the pool
 //!       │ lease (slot, length, source, receive time)     SPSC ring, one per (rx, shard)
 //!       ▼
-//!  shard      event  = borrowed view of the slot                             [thread shard-N]
+//!  shard      event  = borrowed view of the slot                  [thread rx-N, or shard-N]
 //!             rules  = is it wanted, and what are its categories?
 //!             encode = straight from the slot into the open batch of each destination
 //!       │ lease returned: slot id                        SPSC ring back to rx

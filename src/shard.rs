@@ -1,14 +1,16 @@
 //! The loop that turns leases into batches.
 //!
-//! A shard is one thread. It takes leases from every receiver, reads the datagram where the kernel
-//! put it, and encodes the event straight into the open batch of each destination that wants it. The
-//! slot goes back at once: a slow destination holds encoded bytes, never a slot.
+//! A shard has a thread of its own, or shares that of its receiver. It takes leases from every receiver
+//! that has any for it, reads the datagram where the kernel put it, and encodes the event straight into
+//! the open batch of each destination that wants it. The slot goes back at once: a slow destination
+//! holds encoded bytes, never a slot.
 //!
-//! [`Shard`] itself knows neither rings nor time, so that a simulation, a benchmark and the thread
-//! [`run`] drive the same code.
+//! [`Shard`] itself knows neither rings nor time, so that a simulation, a benchmark and a [`Worker`]
+//! drive the same code.
 //!
 //! Envelope, per 372-byte log event on one core: split and validate 250 ns, encode 350 ns; counters
-//! are published once per turn of up to [`TURN_LEASES`] leases.
+//! are published once per turn of up to [`TURN_LEASES`] leases. `docs/performance.md` has what was
+//! measured.
 
 use std::mem;
 use std::net::SocketAddr;

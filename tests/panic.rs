@@ -17,7 +17,7 @@ use ringside::engine::{Drained, Engine, Settings};
 use ringside::enrich::Enriched;
 use ringside::event::{Event, Kind, Listener};
 use ringside::observe::ledger::{DeliverCounts, DestinationSnapshot};
-use ringside::receive::{self, BackendChoice, ListenerSettings};
+use ringside::receive::{self, BackendChoice, ListenerSettings, Shards};
 use ringside::rules::{EnabledKinds, Rules};
 use ringside::shard;
 
@@ -90,7 +90,7 @@ impl Destination for Nowhere {
     }
 }
 
-fn settings(backend: BackendChoice, failure: Failure) -> Settings {
+fn settings(backend: BackendChoice, shards: Shards, failure: Failure) -> Settings {
     let listener = ListenerSettings {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         max_message_size: 65_507,
@@ -102,6 +102,7 @@ fn settings(backend: BackendChoice, failure: Failure) -> Settings {
         receive: receive::Settings {
             listeners: [Some(listener.clone()), Some(listener)],
             backend,
+            shards,
             ..receive::Settings::default()
         },
         shard: shard::Settings {
@@ -126,8 +127,8 @@ fn send(engine: &Engine, listener: Listener, event: &str) {
 }
 
 /// Delivers some user events, then sends the log event that makes `thread` panic, and drains.
-fn fail(backend: BackendChoice, failure: Failure, thread: &str) -> Drained {
-    let mut engine = Engine::start(settings(backend, failure)).expect("the engine starts");
+fn fail(backend: BackendChoice, shards: Shards, failure: Failure, thread: &str) -> Drained {
+    let mut engine = Engine::start(settings(backend, shards, failure)).expect("the engine starts");
     for _ in 0..BEFORE {
         send(&engine, Listener::UserEvents, USER);
     }
@@ -167,8 +168,8 @@ fn check(drained: &Drained) -> [&DestinationSnapshot; 2] {
     [sound, failing]
 }
 
-fn an_encoder_panics(backend: BackendChoice) {
-    let drained = fail(backend, Failure::Encoding, "shard-0");
+fn an_encoder_panics(backend: BackendChoice, shards: Shards, thread: &str) {
+    let drained = fail(backend, shards, Failure::Encoding, thread);
     let [sound, failing] = check(&drained);
     for destination in [sound, failing] {
         assert_eq!(destination.assigned, BEFORE, "{destination:?}");
@@ -180,7 +181,7 @@ fn an_encoder_panics(backend: BackendChoice) {
 }
 
 fn a_destination_panics(backend: BackendChoice) {
-    let drained = fail(backend, Failure::Delivering, "deliver");
+    let drained = fail(backend, Shards::Threads(1), Failure::Delivering, "deliver");
     let [sound, failing] = check(&drained);
     for destination in [sound, failing] {
         assert_eq!(destination.assigned, BEFORE + 1, "{destination:?}");
@@ -193,12 +194,12 @@ fn a_destination_panics(backend: BackendChoice) {
 
 #[test]
 fn an_encoder_panics_with_io_uring() {
-    an_encoder_panics(BackendChoice::IoUring);
+    an_encoder_panics(BackendChoice::IoUring, Shards::Threads(1), "shard-0");
 }
 
 #[test]
 fn an_encoder_panics_with_tokio() {
-    an_encoder_panics(BackendChoice::Tokio);
+    an_encoder_panics(BackendChoice::Tokio, Shards::Threads(1), "shard-0");
 }
 
 #[test]
@@ -209,4 +210,11 @@ fn a_destination_panics_with_io_uring() {
 #[test]
 fn a_destination_panics_with_tokio() {
     a_destination_panics(BackendChoice::Tokio);
+}
+
+#[test]
+fn an_encoder_panics_on_its_receivers_thread() {
+    for backend in [BackendChoice::IoUring, BackendChoice::Tokio] {
+        an_encoder_panics(backend, Shards::Inline, "rx-0");
+    }
 }

@@ -19,7 +19,7 @@ section! {
     pub struct Ringside {
         /// How datagrams are received.
         receive: Receive = Receive::default();
-        /// Threads that parse and encode; `inline`: each receiver does it itself; `auto` suits the machine.
+        /// Threads that parse and encode; `inline`, which `auto` stands for: each receiver does it itself.
         shards: Shards = Shards::Auto;
         /// How the queue behaves when it is full.
         queue: Queue = Queue::default();

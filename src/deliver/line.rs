@@ -25,36 +25,48 @@ pub const HEAD: usize = 3 * CHUNK;
 #[derive(Clone, Copy, Debug)]
 pub struct Wide<'a> {
     head: &'a [u8; HEAD],
-    /// The whole piece.
-    pub bytes: &'a [u8],
+    bytes: &'a [u8],
 }
 
 impl<'a> Wide<'a> {
     /// Nothing.
     pub const EMPTY: Self = Self { head: &[0; HEAD], bytes: &[] };
 
-    /// The first `len` bytes of `from`, if what stands behind them is long enough.
+    /// The first `len` bytes of `from`, if it goes on for long enough.
+    ///
+    /// # Panics
+    /// If `from` is shorter than `len`.
     #[must_use]
     #[inline]
     pub fn new(from: &'a [u8], len: usize) -> Option<Self> {
         Some(Self { head: from.first_chunk()?, bytes: &from[..len] })
     }
 
-    /// A piece with its beginning in this memory.
+    /// A piece with nothing behind it; there is room for its beginning here.
     #[must_use]
     #[inline]
-    pub fn beginning(bytes: &'a [u8], memory: &'a mut [u8; HEAD]) -> Self {
+    pub fn with_room(bytes: &'a [u8], room: &'a mut [u8; HEAD]) -> Self {
         let length = bytes.len().min(HEAD);
-        memory[..length].copy_from_slice(&bytes[..length]);
-        Self { head: memory, bytes }
+        room[..length].copy_from_slice(&bytes[..length]);
+        Self { head: room, bytes }
     }
 
-    /// A piece of at most [`HEAD`] bytes, copied into this memory.
+    /// A copy of a piece of at most [`HEAD`] bytes.
+    ///
+    /// # Panics
+    /// If it is longer.
     #[must_use]
     #[inline]
-    pub fn copied(bytes: &[u8], memory: &'a mut [u8; HEAD]) -> Self {
-        memory[..bytes.len()].copy_from_slice(bytes);
-        Self { head: memory, bytes: &memory[..bytes.len()] }
+    pub fn copied(bytes: &[u8], room: &'a mut [u8; HEAD]) -> Self {
+        room[..bytes.len()].copy_from_slice(bytes);
+        Self { head: room, bytes: &room[..bytes.len()] }
+    }
+
+    /// The piece itself.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 }
 

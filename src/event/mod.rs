@@ -39,7 +39,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use scan::{Ends, Plain, Scan};
+use scan::{Ends, Plain, scan};
 use split::Reading;
 use uuid::{Uuid, Variant};
 
@@ -333,37 +333,40 @@ impl<'a> Event<'a> {
         Some(split_at(agent, &USER_AGENT).map_or(agent, |(agent, _)| agent).trim())
     }
 
-    fn fill(&mut self, line: &Line<'a, '_>) {
-        let columns = self.kind.layout().columns();
-        if self.kind.listener() == Listener::UserEvents {
+    /// Checks every field. `text` is the datagram as clean text, whose fields end elsewhere if
+    /// something was removed.
+    fn fill(&mut self, text: &'a str, ends: Option<&Ends>) {
+        let Self { kind, payload, fields, altered, .. } = self;
+        let line =
+            Line { raw: *payload, raw_ends: &self.ends, text, ends: ends.unwrap_or(&self.ends) };
+        let columns = kind.layout().columns();
+        if kind.listener() == Listener::UserEvents {
             self.user_message = line.text(columns.len() - 1);
         }
-        for (index, (field, spec)) in self.fields.iter_mut().zip(columns).enumerate() {
+        for (index, (field, spec)) in fields.iter_mut().zip(columns).enumerate() {
             match spec.check {
                 Check::Source => {
-                    *field = Field::Text(self.kind.name());
-                    self.altered |= 1 << index;
+                    *field = Field::Text(kind.name());
+                    *altered |= 1 << index;
                 }
                 Check::Text => {
                     let whole = line.text(index);
                     let text = text::field(whole, spec.limit);
                     *field = Field::Text(text);
-                    self.altered |= u32::from(text.len() != whole.len()) << index;
+                    *altered |= u32::from(text.len() != whole.len()) << index;
                 }
                 Check::Time => {
                     let is_time = time::is_valid(line.raw(index));
                     *field = Field::Text(if is_time { line.text(index) } else { "" });
-                    self.altered |= u32::from(!is_time) << index;
+                    *altered |= u32::from(!is_time) << index;
                 }
                 Check::Uuid => {
                     let raw = line.raw(index);
                     let uuid = uuid_of(raw);
                     *field = Field::Uuid(uuid);
-                    let lower = raw
-                        .iter()
-                        .fold(true, |lower, &byte| lower & (byte >= b'a' || byte <= b'9'));
-                    let same = if uuid.is_some() { lower } else { raw.is_empty() };
-                    self.altered |= u32::from(!same) << index;
+                    let upper = raw.iter().filter(|byte| byte.is_ascii_uppercase()).count();
+                    let same = if uuid.is_some() { upper == 0 } else { raw.is_empty() };
+                    *altered |= u32::from(!same) << index;
                 }
                 Check::Int { min, fallback } => {
                     let (number, same) = match number::whole(line.raw, line.raw_ends.of(index)) {
@@ -371,13 +374,13 @@ impl<'a> Event<'a> {
                         _ => (int_of(line.raw(index), min, fallback), false),
                     };
                     *field = Field::Int(number);
-                    self.altered |= u32::from(!same) << index;
+                    *altered |= u32::from(!same) << index;
                 }
                 Check::Float => {
                     let (number, same) = number::decimal(line.raw, line.raw_ends.of(index))
                         .unwrap_or_else(|| (number::float(line.raw(index)), false));
                     *field = Field::Float(number);
-                    self.altered |= u32::from(!same) << index;
+                    *altered |= u32::from(!same) << index;
                 }
             }
         }
@@ -471,37 +474,39 @@ fn read<'a>(
     if bytes.is_empty() {
         return Err(ParseError::Empty);
     }
-    let Scan { mut ends, plain, controls } = Scan::of(payload);
-    let kind = kind_of(listener, ends.bytes(bytes, 0))?;
-    let layout = kind.layout();
-    let reading = Reading::choose(layout, bytes, &ends);
-    reading.apply(layout, bytes, &mut ends);
+    // Filled in where it lies: it has a thousand bytes.
     let mut event = Event {
-        kind,
-        flags: Flags {
-            short: reading.short,
-            surplus: reading.surplus,
-            ambiguous: reading.ambiguous,
-            invalid_utf8: false,
-        },
-        activity_is_user: !is_without_user(kind, bytes, &ends),
+        kind: Kind::QixPerf,
+        flags: Flags::default(),
+        activity_is_user: true,
         user_message: "",
         altered: 0,
         payload,
-        ends,
-        plain,
+        ends: Ends::NONE,
+        plain: Plain::NONE,
         fields: [Field::Text(""); COLUMNS_MAX],
     };
+    let controls = scan(payload, &mut event.ends, &mut event.plain);
+    let kind = kind_of(listener, event.ends.bytes(bytes, 0))?;
+    let layout = kind.layout();
+    let reading = Reading::choose(layout, bytes, &event.ends);
+    reading.apply(layout, bytes, &mut event.ends);
+    event.kind = kind;
+    event.flags.short = reading.short;
+    event.flags.surplus = reading.surplus;
+    event.flags.ambiguous = reading.ambiguous;
+    event.activity_is_user = !is_without_user(kind, bytes, &event.ends);
     if let Some(text) = text::as_is(bytes, controls) {
-        event.fill(&Line { raw: payload, raw_ends: &ends, text, ends: &ends });
+        event.fill(text, None);
     } else {
         let (text, invalid_utf8) = text::clean(bytes, scratch);
         event.flags.invalid_utf8 = invalid_utf8;
         event.altered = u32::MAX;
         // Nothing that was removed or replaced is a separator, so the same reading fits.
-        let mut clean_ends = Scan::of(text.as_bytes().into()).ends;
+        let mut clean_ends = Ends::NONE;
+        scan(text.as_bytes().into(), &mut clean_ends, &mut { Plain::NONE });
         reading.apply(layout, text.as_bytes(), &mut clean_ends);
-        event.fill(&Line { raw: payload, raw_ends: &ends, text, ends: &clean_ends });
+        event.fill(text, Some(&clean_ends));
     }
     if kind == Kind::Scheduler {
         event.settle_user();

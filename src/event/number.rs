@@ -197,12 +197,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Read<T> = fn(Payload<'_>, Option<Range<usize>>) -> Option<(T, bool)>;
+
     /// With something behind it that must not count.
-    fn quick<T>(
-        read: fn(Payload<'_>, Option<Range<usize>>) -> Option<(T, bool)>,
-        text: &str,
-        behind: &str,
-    ) -> Option<(T, bool)> {
+    fn quick<T>(read: Read<T>, text: &str, behind: &str) -> Option<(T, bool)> {
         let all = format!(";{text}{behind}");
         read(Payload::new(all.as_bytes(), text.len() + 1), Some(1..text.len() + 1))
     }

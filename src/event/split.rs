@@ -84,7 +84,7 @@ impl Reading {
     fn weigh(layout: &Layout, line: &[u8], ends: &Ends, wide: &[usize]) -> Self {
         let reading = |widest| Self { widest, short: false, surplus: true, ambiguous: false };
         let holds = |reading: &Self| {
-            let mut ends = ends.clone();
+            let mut ends = *ends;
             reading.apply(layout, line, &mut ends);
             holds(layout, line, &ends)
         };

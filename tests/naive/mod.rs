@@ -1,7 +1,7 @@
 //! The parser again, as plainly as it can be written: copies everything, goes over the text once per
 //! question, and knows nothing of the real one's tables. Tests and fuzz targets hold the two equal.
 
-use ringside::event::{self, Field, Int, Listener, ParseError};
+use ringside::event::{self, Field, Int, Listener, PADDING, ParseError, Payload};
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,11 +28,17 @@ pub struct Event {
     pub context_app_id: Option<String>,
 }
 
-/// Panics when the real parser and the naive one disagree about a datagram.
+/// Panics when the real parser and the naive one disagree about a datagram, with nothing behind it
+/// and with what must not count.
 pub fn assert_agree(listener: Listener, payload: &[u8]) {
-    let mut scratch = b"what an earlier datagram left".to_vec();
-    let real = event::parse(listener, payload, &mut scratch).map(|event| owned(&event));
-    assert_eq!(real, parse(listener, payload), "{:?}", String::from_utf8_lossy(payload));
+    let naive = parse(listener, payload);
+    let behind = b"7.5;E7AF59A0;\n\xFF0".iter().cycle().take(PADDING);
+    let in_slot: Vec<u8> = payload.iter().chain(behind).copied().collect();
+    for given in [Payload::from(payload), Payload::new(&in_slot, payload.len())] {
+        let mut scratch = b"what an earlier datagram left".to_vec();
+        let real = event::parse(listener, given, &mut scratch).map(|event| owned(&event));
+        assert_eq!(real, naive, "{:?}", String::from_utf8_lossy(payload));
+    }
 }
 
 fn owned(event: &event::Event<'_>) -> Event {

@@ -14,7 +14,10 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
     let user = config.user_listener().map(|l| listener(&l, "userEvents", strict)).transpose()?;
     let log = config.log_listener().map(|l| listener(&l, "logEvents", strict)).transpose()?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (receivers, shards) = threads_for(cores);
+    let shards = match ringside.shards {
+        config::Shards::Auto | config::Shards::Inline => Shards::Inline,
+        config::Shards::Fixed(count) => Shards::Threads(count.into()),
+    };
     Ok(Settings {
         listeners: [user, log],
         backend: match ringside.receive.backend {
@@ -23,25 +26,24 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             Backend::Tokio => BackendChoice::Tokio,
         },
         receivers: match ringside.receive.receivers {
-            Threads::Auto => receivers,
+            Threads::Auto => receivers_for(cores, shards),
             Threads::Fixed(count) => count.into(),
         },
-        shards: match ringside.shards {
-            config::Shards::Auto => shards,
-            config::Shards::Inline => Shards::Inline,
-            config::Shards::Fixed(count) => Shards::Threads(count.into()),
-        },
+        shards,
         slots: ringside.receive.slots as usize,
         socket_buffer: bytes(ringside.receive.socket_buffer.bytes()),
         ..Settings::default()
     })
 }
 
-/// Receivers and shards that `auto` stands for. One of each measured best on 2 cores
-/// (docs/performance.md). Per event a shard needs about twice a receiver's time: with more cores, half
-/// of them become shards and an eighth receivers.
-fn threads_for(cores: usize) -> (usize, Shards) {
-    ((cores / 8).max(1), Shards::Threads((cores / 2).max(1)))
+/// Receivers that `auto` stands for. One that runs its shard measured best on 2 cores
+/// (docs/performance.md); it leaves half of them to the deliver thread and the kernel, and so do more
+/// of them with more cores. Per event a shard needs about twice the time of a receiver that runs none.
+fn receivers_for(cores: usize, shards: Shards) -> usize {
+    match shards {
+        Shards::Inline => (cores / 4).max(1),
+        Shards::Threads(_) => (cores / 8).max(1),
+    }
 }
 
 /// With a strict queue a shard works on no more at a time than Butler SOS would.
@@ -80,11 +82,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_is_one_of_each_on_two_cores_and_more_on_more() {
-        let expected = [(1, (1, 1)), (2, (1, 1)), (4, (1, 2)), (8, (1, 4)), (16, (2, 8))];
-        for (cores, threads) in expected {
-            let (receivers, shards) = threads;
-            assert_eq!(threads_for(cores), (receivers, Shards::Threads(shards)), "{cores} cores");
+    fn auto_is_one_receiver_on_few_cores_and_more_on_more() {
+        for (cores, inline, with_shards) in [(1, 1, 1), (2, 1, 1), (4, 1, 1), (8, 2, 1), (16, 4, 2)]
+        {
+            assert_eq!(receivers_for(cores, Shards::Inline), inline, "{cores} cores");
+            assert_eq!(receivers_for(cores, Shards::Threads(2)), with_shards, "{cores} cores");
         }
     }
 

@@ -179,14 +179,15 @@ fn tag<D: Dialect>(step: &TagStep, values: &Values<'_>, line: &mut Line<'_>) {
 fn tag_value<D: Dialect>(value: &Value<'_>, stripped: bool, line: &mut Line<'_>) {
     if value.plain {
         // Versions 2 and 3 of Butler SOS take the number 0, which only `log_row` can be, for empty.
-        let nought = value.storable && value.text.bytes == b"0" && D::VERSION != InfluxVersion::V1;
+        let nought =
+            value.storable && value.text.bytes() == b"0" && D::VERSION != InfluxVersion::V1;
         if !nought {
             line.wide(&value.text);
         }
     } else if stripped {
-        line.text::<D::Stripped>(without_trailing_backslashes(value.text.bytes));
+        line.text::<D::Stripped>(without_trailing_backslashes(value.text.bytes()));
     } else {
-        line.text::<D::Tag>(without_trailing_backslashes(value.text.bytes));
+        line.text::<D::Tag>(without_trailing_backslashes(value.text.bytes()));
     }
 }
 
@@ -210,7 +211,7 @@ fn fields(plan: &Plan, values: &Values<'_>, categories: &Categories<'_>, line: &
 fn field(step: &FieldStep, values: &Values<'_>, line: &mut Line<'_>) {
     let value = values.get(step.slot);
     let end: &[u8] = match step.form {
-        Form::OptionalText if value.text.bytes.is_empty() => return,
+        Form::OptionalText if value.text.bytes().is_empty() => return,
         Form::Integer | Form::Float if !value.storable => return,
         Form::Integer => b"i,",
         Form::Float => b",",
@@ -218,9 +219,9 @@ fn field(step: &FieldStep, values: &Values<'_>, line: &mut Line<'_>) {
     };
     line.literal(&step.literal);
     match step.form {
-        Form::IntegerText if value.text.bytes == b"0" => {}
+        Form::IntegerText if value.text.bytes() == b"0" => {}
         _ if value.plain => line.wide(&value.text),
-        _ => line.text::<StringField>(value.text.bytes),
+        _ => line.text::<StringField>(value.text.bytes()),
     }
     line.bytes(end);
 }
@@ -239,7 +240,7 @@ fn raw_event(
         if value.plain {
             line.wide(&value.text);
         } else {
-            line.text::<RawEventText>(value.text.bytes);
+            line.text::<RawEventText>(value.text.bytes());
         }
     }
     line.literal(&plan.members_end);

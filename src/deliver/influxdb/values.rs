@@ -108,7 +108,7 @@ impl<'a> Value<'a> {
     /// The most that it can take in a line.
     #[inline]
     fn bound(&self) -> usize {
-        self.text.bytes.len() * if self.plain { USES } else { Anywhere::EXPANSION }
+        self.text.bytes().len() * if self.plain { USES } else { Anywhere::EXPANSION }
     }
 
     #[inline]
@@ -132,14 +132,14 @@ impl<'a> Value<'a> {
     fn set_piece(&mut self, piece: &Piece<'a>, field: &Field<'a>, cell: &'a mut Cell) {
         // Near the end of a datagram there may be nothing behind it.
         self.text = Wide::new(piece.from, piece.len)
-            .unwrap_or_else(|| Wide::beginning(&piece.from[..piece.len], cell));
+            .unwrap_or_else(|| Wide::with_room(&piece.from[..piece.len], cell));
         self.plain = piece.plain;
         self.storable = matches!(field, Field::Int(_) | Field::Float(_));
     }
 
     #[inline]
     fn set_text(&mut self, text: &'a str, cell: &'a mut Cell) {
-        self.text = Wide::beginning(text.as_bytes(), cell);
+        self.text = Wide::with_room(text.as_bytes(), cell);
         self.plain = is_clean::<Anywhere>(text.as_bytes());
     }
 

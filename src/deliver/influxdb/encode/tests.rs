@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::event::{Column, Field, parse};
+use crate::event::{Column, Field, PADDING, Payload, parse};
 
 use InfluxVersion::{V1, V2, V3};
 
@@ -32,12 +32,19 @@ fn listener(payload: &str) -> Listener {
     if is_session { Listener::UserEvents } else { Listener::LogEvents }
 }
 
+/// As a line, which is the same whatever stands behind the datagram.
 fn encode_with(settings: &EncoderSettings, payload: &str) -> String {
-    let mut scratch = Vec::new();
-    let event = parse(listener(payload), payload.as_bytes(), &mut scratch).unwrap();
-    let mut out = Buffer::default();
-    Encoder::new(settings).encode(&Enriched::plain(&event, 7), &mut out);
-    String::from_utf8(out.to_vec()).unwrap()
+    let in_slot = [payload.as_bytes(), &[b'"'; PADDING]].concat();
+    let given = [Payload::from(payload.as_bytes()), Payload::new(&in_slot, payload.len())];
+    let [line, same] = given.map(|given| {
+        let mut scratch = Vec::new();
+        let event = parse(listener(payload), given, &mut scratch).unwrap();
+        let mut out = Buffer::default();
+        Encoder::new(settings).encode(&Enriched::plain(&event, 7), &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    });
+    assert_eq!(line, same);
+    line
 }
 
 fn encode(version: InfluxVersion, payload: &str) -> String {
