@@ -1,4 +1,5 @@
-//! What Ringside's own stages cost, one more with each mode, so that the differences are the stages:
+//! What Ringside's own stages cost, one more with each mode, so that the differences are the stages. As in
+//! the program, unless told otherwise, the receiver's thread does them all:
 //!
 //! * `drain`: the receiver, and a shard that gives each datagram back unread;
 //! * `parse`: the shard splits and validates each event, and that is all;
@@ -28,9 +29,11 @@ use ringside::deliver::{Buffer, Destination, Encode, Served};
 use ringside::engine::{self, Engine};
 use ringside::enrich::{AppNames, Enriched};
 use ringside::event::{self, Column, Event, Kind, Listener};
-use ringside::observe::health::Health;
+use ringside::observe::health::Beat;
 use ringside::observe::ledger::{DeliverCounts, Ledger};
-use ringside::receive::{self, BackendChoice, ListenerSettings, Receivers, ShardInput};
+use ringside::receive::{
+    self, BackendChoice, Inline, ListenerSettings, Receivers, ShardInput, Shards,
+};
 use ringside::rules::{EnabledKinds, Rules};
 use ringside::shard;
 
@@ -102,7 +105,8 @@ fn receive_settings(arguments: &Arguments) -> receive::Settings {
         Backend::IoUring => BackendChoice::IoUring,
         Backend::Tokio => BackendChoice::Tokio,
     };
-    receive::Settings { listeners: [None, Some(listener)], backend, ..receive::Settings::default() }
+    let listeners = [None, Some(listener)];
+    receive::Settings { listeners, backend, shards: Shards::Inline, ..receive::Settings::default() }
 }
 
 /// Waits until nobody wants more events.
@@ -116,47 +120,44 @@ fn shard_only(arguments: &Arguments, mode: Mode) -> Result<Taken, Box<dyn Error>
     let Receivers { threads, shards, handle } =
         receive::start(receive_settings(arguments), &ledger)?;
     println!("{}", handle.addresses(Listener::LogEvents)[0]);
-    let mut health = Health::default();
-    let beat = health.add_thread("rx");
     let [receiver] = <[_; 1]>::try_from(threads).map_err(|_| "one receiver")?;
     let [input] = <[_; 1]>::try_from(shards).map_err(|_| "one shard")?;
+    let mut shard = UpTo { mode, input, datagrams: 0, bytes: 0, scratch: Vec::new() };
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| receiver.run(beat));
-        let shard = scope.spawn(|| take(input, mode));
+        let thread = scope.spawn(|| receiver.run_with(Beat::default(), &mut shard));
         let ended = wait_for_end();
         handle.stop(Instant::now() + Duration::from_secs(10));
-        receiver.join().expect("the receiver does not panic")?;
-        let (datagrams, bytes) = shard.join().expect("the shard does not panic");
-        ended?;
-        let kernel_drops = handle.kernel_drops(Listener::LogEvents);
-        Ok(Taken { datagrams, bytes: Some(bytes), kernel_drops, latency: None })
-    })
+        thread.join().expect("the receiver does not panic")?;
+        ended.map_err(Box::<dyn Error>::from)
+    })?;
+    let kernel_drops = handle.kernel_drops(Listener::LogEvents);
+    let UpTo { datagrams, bytes, .. } = shard;
+    Ok(Taken { datagrams, bytes: Some(bytes), kernel_drops, latency: None })
 }
 
-/// Datagrams and their bytes, until the receiver is gone.
-fn take(mut input: ShardInput, mode: Mode) -> (u64, u64) {
-    let (mut datagrams, mut bytes) = (0, 0);
-    let mut scratch = Vec::new();
-    let end = &mut input.ends[0];
-    loop {
-        let finished = end.finished();
-        let before = datagrams;
+/// Takes leases on the receiver's thread, and goes no further than `mode`.
+struct UpTo {
+    mode: Mode,
+    input: ShardInput,
+    datagrams: u64,
+    bytes: u64,
+    scratch: Vec<u8>,
+}
+
+impl Inline for UpTo {
+    fn turn(&mut self) -> Duration {
+        let end = &mut self.input.ends[0];
         while let Some(lease) = end.take() {
             let payload = end.payload(&lease);
-            bytes += payload.bytes().len() as u64;
-            if mode == Mode::Parse {
-                let event = event::parse(lease.listener, payload, &mut scratch);
+            self.bytes += payload.bytes().len() as u64;
+            if self.mode == Mode::Parse {
+                let event = event::parse(lease.listener, payload, &mut self.scratch);
                 std::hint::black_box(&event).as_ref().expect("the load sends events");
             }
             end.give_back(lease);
-            datagrams += 1;
+            self.datagrams += 1;
         }
-        if finished {
-            return (datagrams, bytes);
-        }
-        if datagrams == before {
-            input.sleeper.sleep(None, || end.has_leases() || end.finished());
-        }
+        Duration::MAX
     }
 }
 

@@ -73,7 +73,7 @@ rss_kib=$(awk '/^VmHWM/ { print $2 }' "/proc/$engine/status")
 
 # System calls are counted in a run of their own, since counting them costs.
 syscalls=null
-if [[ -z ${NOSYS:-} ]] && perf stat -e raw_syscalls:sys_enter true 2>/dev/null; then
+if perf stat -e raw_syscalls:sys_enter true 2>/dev/null; then
     perf stat -x, -e raw_syscalls:sys_enter -p "$engine" -o "$work/perf.csv" &
     perf_pid=$!
     counted=$(send 3 | jq .sent)
