@@ -213,6 +213,14 @@ fn units_are_optional() {
 }
 
 #[test]
+fn shards_are_a_number_or_inline() {
+    for (text, shards) in [("Inline", Shards::Inline), ("64", Shards::Fixed(64))] {
+        let Loaded { config, .. } = with(&format!("  ringside: {{shards: {text}}}\n"));
+        assert_eq!(config.ringside.shards, shards);
+    }
+}
+
+#[test]
 fn what_is_wrong_in_a_disabled_section_does_no_harm() {
     let Loaded { config, warnings } = with(
         "  mqttConfig:
