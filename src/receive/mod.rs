@@ -1,5 +1,5 @@
-//! From the socket to leases: the only room that talks to the kernel's receive path, and the only
-//! one with `unsafe` code.
+//! From the socket to leases: the only room that talks to the kernel's receive path, and, but for one
+//! file of vector instructions, the only one with `unsafe` code.
 //!
 //! # Envelope
 //!
