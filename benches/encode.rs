@@ -91,12 +91,14 @@ fn encoders(criterion: &mut Criterion) {
             }
         }
     }
-    standard(criterion, &performance);
+    for (name, event) in [("performance", &performance), ("user", &user), ("proxy", &proxy)] {
+        standard(criterion, name, event);
+    }
 }
 
-/// The performance event as JSON and as line protocol, as one would write it first.
-fn standard(criterion: &mut Criterion, event: &Event<'_>) {
-    let mut group = criterion.benchmark_group("encode by the standard");
+/// An event as JSON and as line protocol, as one would write it first.
+fn standard(criterion: &mut Criterion, name: &str, event: &Event<'_>) {
+    let mut group = criterion.benchmark_group(format!("encode by the standard/{name}"));
     let mut json = Vec::new();
     group.bench_function("serde_json::Value", |bencher| {
         bencher.iter(|| {
@@ -112,7 +114,9 @@ fn standard(criterion: &mut Criterion, event: &Event<'_>) {
     group.bench_function("write! of line protocol", |bencher| {
         bencher.iter(|| {
             line.clear();
-            line.push_str("log_event,source=qseow-qix-perf ");
+            line.push_str("event,source=");
+            line.push_str(event.kind().name());
+            line.push(' ');
             for (column, field) in black_box(event).columns() {
                 let name = column.name();
                 let written = match field {

@@ -49,8 +49,9 @@ fn shard_of_one_destination() -> (Shard, batch::BatchReceiver) {
         log_row_tag: false,
         kinds: [true; Kind::COUNT],
     });
+    let series = Arc::new(encoder.series());
     let output = Output {
-        encoder: Box::new(encoder),
+        encoder: Box::new(encoder.counting(series)),
         sender: senders.remove(0),
         ledger: Arc::clone(&ledger.destinations[0]),
     };

@@ -1,4 +1,6 @@
 //! What it costs to find the browser of a user event: in the message, in the cache, in the tables.
+//! Beside each: what one would write first with the standard library or a regular expression; beside
+//! the miss also its floor, a copy of the text that has to be remembered.
 //!
 //! Run with `cargo bench --bench user_agent`.
 
@@ -6,8 +8,9 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use regex::{Captures, Regex};
 use ringside::enrich::{UserAgent, UserAgents};
-use ringside::event::{self, Listener};
+use ringside::event::{self, Column, Listener};
 
 /// A text with a number that makes it one of many.
 fn text(number: u32) -> String {
@@ -29,6 +32,11 @@ fn user_agent(criterion: &mut Criterion) {
         event::parse(Listener::UserEvents, payload.as_bytes(), &mut scratch).expect("a user event");
     group.bench_function("found in the message", |bencher| {
         bencher.iter(|| black_box(&event).user_agent());
+    });
+
+    let message = event.text(Column::Message);
+    group.bench_function("found by str::split", |bencher| {
+        bencher.iter(|| black_box(message).split("UserAgent:").nth(1).map(str::trim));
     });
 
     let mut agents = UserAgents::new();
@@ -55,7 +63,60 @@ fn user_agent(criterion: &mut Criterion) {
             criterion::BatchSize::SmallInput,
         );
     });
+    let plainly = Plainly::new();
+    let mut plain = HashMap::new();
+    group.bench_function("miss, by regular expressions into std's HashMap", |bencher| {
+        bencher.iter_batched(
+            || {
+                number += 1;
+                text(number)
+            },
+            |text| {
+                if plain.len() >= REMEMBERED {
+                    plain.clear();
+                }
+                let agent = plainly.parse(&text);
+                plain.insert(text, agent).is_none()
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("floor: a copy of the text", |bencher| {
+        bencher.iter(|| black_box(known.next()).cloned());
+    });
     group.finish();
+}
+
+/// As many as [`UserAgents`] remembers.
+const REMEMBERED: usize = 1024;
+
+/// Browser and system as one would look for them first. It knows far fewer than the tables do.
+struct Plainly {
+    browser: Regex,
+    system: Regex,
+}
+
+impl Plainly {
+    fn new() -> Self {
+        let regex = |pattern| Regex::new(pattern).expect("a regular expression");
+        Self {
+            browser: regex(r"(Edg|OPR|Firefox|Chrome|Version)/(([0-9]+)[0-9.]*)"),
+            system: regex(r"(Windows|Mac OS X|Android|iPhone OS|Linux) ?([A-Z]* ?[0-9._]+)?"),
+        }
+    }
+
+    fn parse(&self, text: &str) -> Option<UserAgent> {
+        let browser = self.browser.captures(text)?;
+        let system = self.system.captures(text)?;
+        let part = |of: &Captures<'_>, index| of.get(index).map_or("", |part| part.as_str()).into();
+        Some(UserAgent {
+            browser_name: part(&browser, 1),
+            browser_version: part(&browser, 2),
+            browser_major_version: part(&browser, 3),
+            os_name: part(&system, 1),
+            os_version: part(&system, 2),
+        })
+    }
 }
 
 criterion_group!(benches, user_agent);

@@ -20,6 +20,20 @@ build() {
     [[ -n ${PROFILE_DIR:-} ]] || cargo build --release --quiet --bin ringside "${@/#/--example=}"
 }
 
+# open_sink [DELAY_MS]: starts the sink and sets `sink_port`. It prints its totals to `$work/sink.out`, and
+# ends, once `close_sink` ends its standard input.
+open_sink() {
+    mkfifo "$work/sink.in"
+    "$bin/examples/sink" 127.0.0.1:0 "${1:-0}" <"$work/sink.in" >"$work/sink.out" &
+    exec {sink_in}>"$work/sink.in"
+    until [[ -s $work/sink.out ]]; do sleep 0.05; done
+    sink_port=$(sed -n '1s/.*://p' "$work/sink.out")
+}
+
+close_sink() {
+    if [[ -n ${sink_in:-} ]]; then exec {sink_in}>&-; fi
+}
+
 # start_engine CONFIG: fills in the ports, starts the engine, and waits until it is ready. Sets
 # `engine` to its process id, which is empty again if it has ended. `$work` is the run's folder.
 start_engine() {

@@ -121,22 +121,32 @@ impl Events {
     }
 }
 
-/// A performance event of exactly `size` bytes: short texts, and padding in the name of the account. The
-/// user's id is as long as a stamp, so that events with and without one are of one size.
+/// A performance event of exactly `size` bytes, padded in the name of the account: with all that such events
+/// have where it fits, else with short texts only. The user's id is as long as a stamp, so that events with
+/// and without one are of one size.
 fn of_size(size: usize, row: usize) -> Result<Vec<u8>, String> {
-    let event = |account: &str| {
+    let (row, user) = (row % 10, "u".repeat(stamp::LEN));
+    let time = "20250106T080000.000+0000;2025-01-06 08:00:00,000";
+    let whole = |account: &str| {
         format!(
-            "/qseow-qix-perf/;{};20250106T080000.000+0000;2025-01-06 08:00:00,000;INFO;s;Q;{account};1;D;\
-             {:u$};;;;1;Get;1;1;0;0;0;1;o;1;1;table",
-            row % 10,
-            "user",
-            u = stamp::LEN
+            "/qseow-qix-perf/;{row};{time};INFO;sense-1;System.Performance.Engine;LAB\\{account};\
+             8f3b5c0e-1d2a-4b6f-9c7d-0e1f2a3b4c5d;LAB;{user};20250106T080000.000+0000;\
+             b7d1e2f3-4a5b-4c6d-8e9f-0a1b2c3d4e5f;1c2d3e4f-5a6b-4c7d-8e9f-a0b1c2d3e4f5;42;Global::Get;\
+             12.5;11.25;0;0.5;0;7;KmBsPz;204800;409600;barchart"
         )
     };
-    let pad = size
-        .checked_sub(event("").len())
-        .ok_or_else(|| format!("an event has {} bytes at least", event("").len()))?;
-    Ok(event(&"a".repeat(pad)).into_bytes())
+    let short = |account: &str| {
+        format!(
+            "/qseow-qix-perf/;{row};{time};INFO;s;Q;{account};1;D;{user};;;;1;Get;1;1;0;0;0;1;o;1;1;table"
+        )
+    };
+    let padding = |least: usize| Some("a".repeat(size.checked_sub(least)?));
+    if let Some(account) = padding(whole("").len()) {
+        return Ok(whole(&account).into_bytes());
+    }
+    let account = padding(short("").len())
+        .ok_or_else(|| format!("an event has {} bytes at least", short("").len()))?;
+    Ok(short(&account).into_bytes())
 }
 
 /// What was sent.

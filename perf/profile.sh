@@ -32,17 +32,13 @@ finish() {
     set +e
     [[ -n $watcher ]] && kill -INT "$watcher" 2>/dev/null && wait "$watcher"
     stop_engine
-    [[ -n ${sink_in:-} ]] && exec {sink_in}>&-
+    close_sink
     rm -rf "$work"
     exit "$status"
 }
 trap finish EXIT
 
-mkfifo "$work/sink.in"
-"$bin/examples/sink" 127.0.0.1:0 <"$work/sink.in" >"$work/sink.out" &
-exec {sink_in}>"$work/sink.in"
-until [[ -s $work/sink.out ]]; do sleep 0.05; done
-sink_port=$(sed -n '1s/.*://p' "$work/sink.out")
+open_sink
 start_engine "${CONFIG:-perf/ringside.yaml}"
 
 load() { "$bin/examples/load" "127.0.0.1:$log_port" --rate "$rate" --for "$seconds" >&2; }

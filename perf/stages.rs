@@ -185,6 +185,7 @@ fn encode(arguments: &Arguments) -> Result<Taken, Box<dyn Error>> {
         in_flight: 1,
         spool: None,
         last_run: None,
+        sampled: true,
     })?;
     println!("{}", engine.receivers().addresses(Listener::LogEvents)[0]);
     let ended = wait_for_end();
@@ -228,6 +229,8 @@ impl Destination for Nowhere {
             log_row_tag: false,
             kinds: [true; Kind::COUNT],
         });
+        let series = Arc::new(line_protocol.series());
+        let line_protocol = line_protocol.counting(series);
         match &self.latencies {
             None => Box::new(line_protocol),
             Some(latencies) => Box::new(Timed { line_protocol, latencies: Arc::clone(latencies) }),

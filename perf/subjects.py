@@ -98,6 +98,8 @@ class Subject:
     pid = 0
     # Ready-made programs of this repository.
     bin = Path()
+    # Seconds without any more events after which no more are waited for.
+    patience = 3 * REST
 
     def __init__(self, work: Path) -> None:
         self.work = work
@@ -142,7 +144,7 @@ class Subject:
                 return
             if now != before:
                 before, since = now, time.monotonic()
-            elif time.monotonic() - since > 3 * REST:
+            elif time.monotonic() - since > self.patience:
                 return
             time.sleep(0.02)
 
@@ -217,7 +219,7 @@ class Sink:
 class Ringside(Subject):
     """The real program. The variant says where events go, and through which backend they come."""
 
-    VARIANTS = ("v1", "slow", "v2", "v3", "ndjson", "mqtt", "tokio", "tokio-ndjson")
+    VARIANTS = ("v1", "slow", "v2", "v3", "ndjson", "archive", "mqtt", "tokio", "tokio-ndjson")
 
     def __init__(self, work: Path, variant: str = "v1", latency: bool = False, buffer: int = 0) -> None:
         super().__init__(work)
@@ -227,9 +229,11 @@ class Ringside(Subject):
         self.buffer = buffer
         self.ready_ms = 0.0
         self.sink: Sink | None = None
-        self.destination = {"ndjson": "ndjson", "tokio-ndjson": "ndjson", "mqtt": "mqtt"}.get(
-            variant, "influxdb"
-        )
+        form = variant.removeprefix("tokio-")
+        self.destination = form if form in ("ndjson", "archive", "mqtt") else "influxdb"
+        if form == "archive":
+            # Events count as delivered when the files that hold them are complete.
+            self.patience = 10.0
 
     def config(self) -> str:
         text = (PERF / "ringside.yaml").read_text()
@@ -257,6 +261,9 @@ class Ringside(Subject):
             text += "    influxdb: { gzip: true }\n"
         if self.destination == "ndjson":
             text += f"    ndjson: {{ enable: true, path: '{self.work}/events.ndjson' }}\n"
+        if self.destination == "archive":
+            archive = f"enable: true, dir: '{self.work}/archive', rollInterval: 1s"
+            text += f"    archive: {{ {archive} }}\n"
         if self.destination == "mqtt":
             port = self.broker()
             broker = f"  mqttConfig: {{ enable: true, brokerHost: 127.0.0.1, brokerPort: {port} }}\n"

@@ -25,18 +25,13 @@ finish() {
     set +e
     [[ -n $perf_pid ]] && kill -INT "$perf_pid"
     stop_engine
-    [[ -n ${sink_in:-} ]] && exec {sink_in}>&-
+    close_sink
     rm -rf "$work"
     exit "$status"
 }
 trap finish EXIT
 
-# The sink prints its address, and its totals once its standard input is closed.
-mkfifo "$work/sink.in"
-"$bin/examples/sink" 127.0.0.1:0 "$delay" <"$work/sink.in" >"$work/sink.out" &
-exec {sink_in}>"$work/sink.in"
-until [[ -s $work/sink.out ]]; do sleep 0.05; done
-sink_port=$(sed -n '1s/.*://p' "$work/sink.out")
+open_sink "$delay"
 
 start_engine "$config"
 

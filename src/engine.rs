@@ -37,6 +37,7 @@ use crate::observe::health::{Beat, Health};
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::{DestinationLedger, Ledger, Snapshot};
 use crate::observe::stats::{Sockets, State};
+use crate::observe::tap;
 use crate::receive::{
     self, BackendKind, Gate, Handle, ReceiveError, Receiver, Receivers, RingStats, Shards,
 };
@@ -70,6 +71,8 @@ pub struct Settings {
     pub spool: Option<SpoolSettings>,
     /// What the last run has left.
     pub last_run: Option<LastRun>,
+    /// Whether samples of single events are taken, because somebody reads them.
+    pub sampled: bool,
 }
 
 /// How batches are kept on disk.
@@ -212,6 +215,7 @@ impl Engine {
         let mut spawner = Spawner { spawned: 0, sender };
         let abandon = Arc::new(AtomicBool::new(false));
         let (give_up, over) = watch::channel(false);
+        let series = settings.destinations.iter().find_map(|destination| destination.series());
         let (outputs, served) = connect(settings.destinations, &ledger, shard_count);
         let sources = Sources {
             ledger: Arc::clone(&ledger),
@@ -236,13 +240,16 @@ impl Engine {
                 Ok(())
             })?;
         }
+        let app_names = Arc::clone(&settings.app_names);
         let lookups = Lookups { rules: settings.rules, app_names: settings.app_names };
-        let parts = inputs.into_iter().zip(outputs).zip(tallies).enumerate();
-        let shards = parts.map(|(index, ((input, outputs), tally))| {
+        let (taps, readers) = taps(settings.sampled, shard_count);
+        let parts = inputs.into_iter().zip(outputs).zip(tallies).zip(taps).enumerate();
+        let shards = parts.map(|(index, (((input, outputs), tally), tap))| {
             let (ledger, latency) = (Arc::clone(&ledger), Arc::clone(&latency));
             let shard =
                 Shard::new(index, settings.shard, lookups.clone(), ledger, outputs, latency)
-                    .with_tally(tally);
+                    .with_tally(tally)
+                    .with_tap(tap);
             shard::Worker::new(shard, input, SystemClock::new(), Arc::clone(&abandon))
         });
         spawner.spawn_workers(layout, receivers, shards, &mut health)?;
@@ -253,6 +260,9 @@ impl Engine {
             latency,
             sockets: Box::new(Kernel(Arc::clone(&handle), gates)),
             started: SystemTime::now(),
+            taps: readers,
+            app_names,
+            series: series.unwrap_or_default(),
         });
         Ok(Self { handle, state, ended, left: spawner.spawned, all_well: true, abandon, give_up })
     }
@@ -320,6 +330,16 @@ impl Engine {
         let kernel_dropped = Listener::ALL.map(|listener| self.handle.kernel_drops(listener));
         Drained { ledger, kernel_dropped, clean }
     }
+}
+
+/// A tap for each shard, and their other ends.
+fn taps(sampled: bool, shards: usize) -> (Vec<tap::Tap>, tap::Readers) {
+    if !sampled {
+        return ((0..shards).map(|_| tap::Tap::default()).collect(), tap::Readers::default());
+    }
+    // Gaps between samples are random, but need not be unforeseeable.
+    let (taps, readers) = (0..shards as u64).map(tap::tap).unzip();
+    (taps, tap::Readers::new(readers))
 }
 
 /// Starts named threads that report their end.

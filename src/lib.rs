@@ -18,7 +18,7 @@
 //!       │ full batches (bytes + event count)             bounded channel, never waited for
 //!       ▼
 //!  deliver    per destination: send, retry, else spool to disk               [thread deliver]
-//!             InfluxDB 1, 2 and 3 · MQTT · New Relic · NDJSON
+//!             InfluxDB 1, 2 and 3 · MQTT · New Relic · Parquet archive · NDJSON
 //! ```
 //!
 //! The bytes of a datagram are written once by the kernel and next copied by the encoder, into the
@@ -34,11 +34,13 @@
 //! | [`receive`] | sockets, buffer pool, io_uring and fallback backends, admission, leases |
 //! | [`shard`] | the loop that turns leases into batches |
 //! | [`counters`] | counts of events by source, host and subsystem, and the engine's own points |
-//! | [`upstream`] | what was lost before it reached the socket |
+//! | [`upstream`] | what was lost before it reached a shard |
 //! | [`deliver`] | batches, retry, the disk spool; one folder per destination: encoder and transport |
 //! | [`observe`] | the loss ledger, metrics, logging, the HTTP endpoints |
+//! | [`appenders`] | the log appender files of the Sense services: writes and checks them |
 //! | [`config`] | the YAML file → typed settings |
 //! | [`engine`] | starts the threads, watches them, drains them |
+//! | [`doctor`] | what of the machine and the destinations would keep events from arriving |
 //! | [`synthetic`] | a seeded Sense cluster, for the load generator, the demo and the benches |
 //! | [`heartbeat`] | says to a monitoring service that the process lives |
 //! | [`schedule`], [`calendar`] | `every 15 minutes`, and the days of the calendar |
@@ -55,16 +57,21 @@
 // `missing_errors_doc`: error enums document each variant where they are declared.
 #![allow(clippy::module_name_repetitions, clippy::missing_errors_doc)]
 
+pub mod appenders;
 pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod counters;
 pub mod deliver;
+pub mod doctor;
+#[cfg(test)]
+mod documented;
 pub mod engine;
 pub mod enrich;
 pub mod event;
 mod fetch;
 pub mod heartbeat;
+mod host_name;
 pub mod observe;
 pub mod receive;
 pub mod rules;

@@ -32,6 +32,7 @@ use crate::observe::histogram::{Latency, LocalHistogram};
 use crate::observe::ledger::{
     AssignCounts, DestinationLedger, Ledger, Note, RejectReason, ShardCounts,
 };
+use crate::observe::tap::{Sample, Tap};
 use crate::receive::{Inline, ReceiveError, Receiver, ShardEnd, ShardInput};
 use crate::rules::{Categories, Rules};
 use crate::upstream::Gaps;
@@ -122,6 +123,7 @@ pub struct Shard {
     user_agents: UserAgents,
     tally: Tally,
     gaps: Gaps,
+    tap: Tap,
     ledger: Arc<Ledger>,
     counts: [ShardCounts; Listener::COUNT],
     open: Vec<OpenBatch>,
@@ -165,6 +167,7 @@ impl Shard {
             user_agents: UserAgents::new(),
             tally: Tally::default(),
             gaps: Gaps::default(),
+            tap: Tap::default(),
             ledger,
             counts: [ShardCounts::default(); Listener::COUNT],
             open,
@@ -179,6 +182,13 @@ impl Shard {
     #[must_use]
     pub fn with_tally(mut self, tally: Tally) -> Self {
         self.tally = tally;
+        self
+    }
+
+    /// Copies samples of what it takes too.
+    #[must_use]
+    pub fn with_tap(mut self, tap: Tap) -> Self {
+        self.tap = tap;
         self
     }
 
@@ -203,25 +213,40 @@ impl Shard {
         counts.taken += 1;
         // Out of the shard while an event borrows it, so that the shard can be used meanwhile.
         let mut scratch = mem::take(&mut self.scratch);
-        match event::parse(listener, payload, &mut scratch) {
+        let outcome = match event::parse(listener, payload, &mut scratch) {
             Ok(event) => {
                 let lost = self.gaps.note(source, &event);
                 // Never below zero: only what was counted as lost can arrive late.
                 counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
-                self.judge(&event, payload.bytes(), received_ns, now);
+                self.judge(&event, payload.bytes(), received_ns, now)
             }
             Err(error) => {
                 counts.rejected.add(error.into(), 1);
                 event_lines::no_event(listener, source, payload.bytes(), error, now);
                 self.tally.unknown(listener, payload.bytes());
+                Err(error.into())
             }
-        }
+        };
         self.scratch = scratch;
+        self.tap.note(|| Sample {
+            listener,
+            payload: payload.bytes(),
+            source: source.ip(),
+            received_ns,
+            rejected: outcome.err(),
+            stands_for: 1,
+        });
         self.note_arrival(listener, received_ns);
     }
 
     /// Rejects an event, or enriches it and passes it on.
-    fn judge(&mut self, event: &Event<'_>, payload: &[u8], received_ns: u64, now: Duration) {
+    fn judge(
+        &mut self,
+        event: &Event<'_>,
+        payload: &[u8],
+        received_ns: u64,
+        now: Duration,
+    ) -> Result<(), RejectReason> {
         let counts = &mut self.counts[event.kind().listener() as usize];
         let app_name = self.app_names.of_event(event);
         let mut room = Categories::new();
@@ -236,7 +261,10 @@ impl Shard {
         }
         let categories = match judged {
             Ok(categories) => categories,
-            Err(reason) => return counts.rejected.add(reason, 1),
+            Err(reason) => {
+                counts.rejected.add(reason, 1);
+                return Err(reason);
+            }
         };
         let enriched = Enriched {
             event,
@@ -252,6 +280,7 @@ impl Shard {
         } else {
             counts.unrouted += 1;
         }
+        Ok(())
     }
 
     fn note_arrival(&mut self, listener: Listener, received_ns: u64) {
@@ -274,7 +303,9 @@ impl Shard {
     /// Ends a turn: hands over the batches that are due, publishes the counters.
     pub fn end_turn(&mut self, clock: &impl Clock) {
         let now = clock.now();
-        self.tally.end_turn(now, self.counts.map(|counts| counts.taken));
+        let taken = self.counts.map(|counts| counts.taken);
+        self.tally.end_turn(now, taken);
+        self.tap.end_turn(now, taken.iter().sum());
         for open in &mut self.open {
             if open.is_due(now) {
                 open.hand_over(now, false);

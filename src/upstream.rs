@@ -1,7 +1,10 @@
-//! How many events were lost before they reached the socket.
+//! How many events were lost before they reached a shard.
 //!
 //! Each appender numbers its log events from 1 to 9999 and begins anew. A number that never comes is
-//! an event that was lost between the Sense service and the socket.
+//! an event that was lost on its way: between the Sense service and the socket, where nobody else
+//! counts it, or at the socket or the sender's rate limit, where it is counted for itself too. What is
+//! missing cannot tell these apart, and gaps too wide to count would make a difference of the two
+//! counts wrong.
 //!
 //! It is an estimate. UDP may deliver events in another order, so a missing number is taken off again
 //! when it comes late. A service that restarts begins at 1, which is no loss; where that cannot be
@@ -13,10 +16,7 @@ use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 
-use crate::event::{Column, Event, Field, Int, Kind, Listener};
-
-/// The highest row number; the next one is 1.
-const ROW_MAX: u16 = 9999;
+use crate::event::{Column, Event, Field, Int, Kind, Listener, ROW_MAX};
 
 /// Rows behind the newest that are remembered one by one: the bits of a word. Events that overtake
 /// each other are neighbours; behind more than this the sender has restarted.

@@ -26,11 +26,12 @@ use ringside::deliver::influxdb::{
 };
 use ringside::deliver::mqtt::encode::{LogTopics, UserTopics};
 use ringside::deliver::new_relic::encode::Levels;
-use ringside::deliver::{Destination, Encode, Served, mqtt, ndjson, new_relic};
+use ringside::deliver::{Destination, Encode, Served, archive, mqtt, ndjson, new_relic};
 use ringside::engine::{Engine, Settings};
 use ringside::enrich::AppNames;
 use ringside::event::{self, Column, Event, Kind, Listener};
 use ringside::observe::ledger::{DeliverCounts, RejectReason};
+use ringside::observe::tap;
 use ringside::receive::{self, BackendChoice, ListenerSettings};
 use ringside::rules::categorise::{Action, Categorise, Filter, Level, Rule};
 use ringside::rules::monitor::{AllApps, AppFilter, AppSelector, Choice, MonitorFilter};
@@ -85,15 +86,17 @@ enum Format {
     Ndjson,
     Mqtt,
     NewRelic,
+    Archive,
 }
 
-const FORMATS: [Format; 6] = [
+const FORMATS: [Format; 7] = [
     Format::Influx(Version::V1),
     Format::Influx(Version::V2),
     Format::Influx(Version::V3),
     Format::Ndjson,
     Format::Mqtt,
     Format::NewRelic,
+    Format::Archive,
 ];
 
 fn tags() -> Vec<(String, String)> {
@@ -105,15 +108,19 @@ impl Format {
         let kinds = [true; Kind::COUNT];
         match self {
             Self::Influx(version) => {
-                Box::new(influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
+                let encoder = influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
                     version,
                     user_tags: tags(),
                     log_tags: tags(),
                     tags_as_fields: Vec::new(),
                     log_row_tag: false,
                     kinds,
-                }))
+                });
+                // As the destination has it made: its series are counted.
+                let series = Arc::new(encoder.series());
+                Box::new(encoder.counting(series))
             }
+            Self::Archive => Box::new(archive::record::Encoder),
             Self::Ndjson => Box::new(ndjson::encode::Encoder::new(kinds)),
             Self::Mqtt => Box::new(mqtt::encode::Encoder::new(&mqtt::encode::EncoderSettings {
                 user: Some(UserTopics {
@@ -332,6 +339,23 @@ fn settings(
         in_flight: 1,
         spool: None,
         last_run: None,
+        sampled: true,
+    }
+}
+
+/// The console's end of the samples of single events.
+struct Samples {
+    readers: Vec<tap::Reader>,
+    read: u64,
+}
+
+impl Samples {
+    fn read(&mut self) {
+        for reader in &mut self.readers {
+            while reader.read().is_some() {
+                self.read += 1;
+            }
+        }
     }
 }
 
@@ -341,6 +365,7 @@ fn pass(
     sockets: &[UdpSocket; Listener::COUNT],
     events: &[(Listener, Vec<u8>)],
     sent: &mut u64,
+    samples: &mut Samples,
 ) {
     // Paced by the shard, which is slow without optimization: nothing is to be lost.
     let ledger = &engine.state().ledger;
@@ -355,6 +380,7 @@ fn pass(
             assert!(start.elapsed() < Duration::from_secs(30), "{} of {sent} taken", taken());
             thread::park_timeout(Duration::from_micros(200));
         }
+        samples.read();
     }
     let waiting = || ledger.snapshot().destinations.iter().map(|d| d.in_flight).sum::<u64>();
     while waiting() > 0 {
@@ -390,21 +416,23 @@ fn allocates_nothing_per_event(backend: BackendChoice, server: &Sink) {
         socket
     });
 
+    let mut samples = Samples { readers: engine.state().taps.take(), read: 0 };
     // The first rounds fill pools and grow buffers to their size.
     let mut sent = 0;
     for _ in 0..2 {
-        pass(&engine, &sockets, &events, &mut sent);
+        pass(&engine, &sockets, &events, &mut sent, &mut samples);
     }
     let before =
         (ALLOCATIONS.load(Ordering::SeqCst), batches.load(Ordering::SeqCst), encoded(&engine));
     for _ in 0..2 {
-        pass(&engine, &sockets, &events, &mut sent);
+        pass(&engine, &sockets, &events, &mut sent, &mut samples);
     }
     let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before.0;
     let batches = batches.load(Ordering::SeqCst) - before.1;
     let encoded = encoded(&engine) - before.2;
     eprintln!("{allocations} allocations, {batches} batches, {encoded} events encoded");
     assert_all_used(&engine);
+    assert!(samples.read > 1_000, "{} samples", samples.read);
     // A batch may cost a few (the queue's blocks, a shared buffer's header), an event none.
     assert!(allocations <= 4 * batches, "{allocations} allocations for {batches} batches");
     assert!(batches * 100 <= encoded, "{batches} batches would hide what {encoded} events cost");

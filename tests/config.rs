@@ -43,7 +43,7 @@ fn files_of_butler_sos_are_accepted() {
     let versions = [InfluxdbVersion::V1, InfluxdbVersion::V2, InfluxdbVersion::V3];
     for (number, version) in (1..).zip(versions) {
         let path = format!("tests/config/butler-sos-v{number}.yaml");
-        let Loaded { config, warnings } = config::load(Path::new(&path)).expect(&path);
+        let Loaded { config, warnings, .. } = config::load(Path::new(&path)).expect(&path);
         assert_eq!(config.influxdb_config.version, version);
         assert_eq!(config.influxdb_config.port, 28_086);
         assert_eq!(config.user_listener().expect("enabled").port, 9997);
@@ -64,7 +64,7 @@ fn files_of_butler_sos_are_accepted() {
 
 #[test]
 fn the_sample_is_accepted_without_a_word() {
-    let Loaded { config, warnings } =
+    let Loaded { config, warnings, .. } =
         config::load(Path::new("config/ringside.yaml")).expect("the sample is right");
     assert_eq!(warnings, []);
     let defaults = Config::default().ringside;
@@ -93,7 +93,7 @@ fn wrong_files_are_refused_with_place_and_hint() {
 
 #[test]
 fn missing_keys_take_the_defaults_and_missing_sections_are_off() {
-    let Loaded { config, warnings } = with("");
+    let Loaded { config, warnings, .. } = with("");
     assert_eq!(warnings, []);
     let listener = config.user_listener().expect("enabled");
     assert_eq!((listener.host, listener.port), ("127.0.0.1", 9997));
@@ -114,7 +114,7 @@ fn missing_keys_take_the_defaults_and_missing_sections_are_off() {
 
 #[test]
 fn a_missing_host_is_loopback_with_a_warning() {
-    let Loaded { config, warnings } = accept("Butler-SOS:\n  userEvents:\n    enable: true\n");
+    let Loaded { config, warnings, .. } = accept("Butler-SOS:\n  userEvents:\n    enable: true\n");
     assert_eq!(config.user_listener().expect("enabled").host, "127.0.0.1");
     assert_eq!(
         warnings[0].to_string(),
@@ -222,7 +222,7 @@ fn shards_are_a_number_or_inline() {
 
 #[test]
 fn what_is_wrong_in_a_disabled_section_does_no_harm() {
-    let Loaded { config, warnings } = with(
+    let Loaded { config, warnings, .. } = with(
         "  mqttConfig:
     enable: false
     brokerHost: <IP of MQTT broker/server>
@@ -318,8 +318,8 @@ fn without_a_file_everything_is_received_on_loopback() {
     assert_eq!((user.host, user.port), ("127.0.0.1", 9997));
     assert_eq!((log.host, log.port), ("127.0.0.1", 9996));
     assert!(config.log_events.engine_performance_monitor.enable);
-    assert!(config.ringside.ndjson.enable);
-    assert_eq!(config.ringside.ndjson.path, "ringside-data/events.ndjson");
+    assert!(config.ringside.archive.enable);
+    assert_eq!(config.ringside.archive.dir, "ringside-data/archive");
     assert_eq!(config.ringside.console.port, 8088);
 }
 

@@ -118,6 +118,7 @@ fn settings(backend: BackendChoice, shards: Shards, failure: Failure) -> Setting
         in_flight: 1,
         spool: None,
         last_run: None,
+        sampled: false,
     }
 }
 

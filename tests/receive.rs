@@ -2,6 +2,7 @@
 //! every backend.
 
 use std::collections::HashMap;
+use std::iter;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -105,25 +106,25 @@ impl Room {
         sum
     }
 
-    /// Takes leases, up to `count`, and returns them at once.
+    /// Takes leases until there were `count`, and returns what the rings held.
     fn take(&mut self, count: usize) -> Vec<Got> {
         let (mut got, begin) = (Vec::new(), Instant::now());
         while got.len() < count && !self.finished() && begin.elapsed() < PATIENCE {
             let before = got.len();
             for (shard, input) in self.shards.iter_mut().enumerate() {
                 for (receiver, end) in input.ends.iter_mut().enumerate() {
-                    while let Some(lease) = end.take() {
-                        let Lease { source, listener, received_ns, .. } = lease;
-                        let payload = end.payload(&lease).bytes().to_vec();
-                        end.give_back(lease);
+                    // All of them before the first goes back, which makes room for more.
+                    let leases: Vec<Lease> = iter::from_fn(|| end.take()).collect();
+                    for lease in leases {
                         got.push(Got {
-                            payload,
-                            source: source.ip(),
-                            listener,
-                            received_ns,
+                            payload: end.payload(&lease).bytes().to_vec(),
+                            source: lease.source.ip(),
+                            listener: lease.listener,
+                            received_ns: lease.received_ns,
                             receiver,
                             shard,
                         });
+                        end.give_back(lease);
                     }
                 }
             }

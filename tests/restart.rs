@@ -339,23 +339,50 @@ fn passed_sockets_that_do_not_fit_are_errors_that_say_what_to_do() {
     assert!(not_udp.contains("ListenDatagram="), "{not_udp}");
 }
 
-#[test]
-fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let path = directory.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-    let told = || {
+/// A `ringside` that tells this socket what it tells systemd.
+struct Told {
+    socket: UnixDatagram,
+    ringside: Ringside,
+}
+
+impl Told {
+    fn start(variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let file = directory.path().join("ringside.yaml");
+        std::fs::write(&file, Config::default().text()).expect("write the configuration");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("-c").arg(&file).env("NOTIFY_SOCKET", &path);
+        command.envs(variables.iter().copied());
+        Self { socket, ringside: Ringside::spawn(command, directory) }
+    }
+
+    fn next(&self) -> String {
         let mut buffer = [0; 512];
-        let length = socket.recv(&mut buffer).expect("a message");
+        let length = self.socket.recv(&mut buffer).expect("a message");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
-    let file = directory.path().join("ringside.yaml");
-    std::fs::write(&file, Config::default().text()).expect("write the configuration");
-    let mut command = Command::new(binary());
-    command.arg("run").arg("-c").arg(&file).env("NOTIFY_SOCKET", &path);
-    let mut ringside = Ringside::spawn(command, directory);
-    assert!(told().contains("READY=1"));
-    assert!(ringside.stop().success());
-    assert!(told().contains("STOPPING=1"));
+    }
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_and_for_how_long_it_stops() {
+    let mut told = Told::start(&[]);
+    assert!(told.next().contains("READY=1"));
+    assert!(told.ringside.stop().success());
+    // The drain's 10 s and 10 s for what is behind it.
+    let stopping = told.next();
+    assert!(stopping.contains("STOPPING=1"), "{stopping}");
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=20000000"), "{stopping}");
+}
+
+#[test]
+fn systemds_watchdog_hears_from_an_engine_that_turns_if_it_asks_to() {
+    let mut told = Told::start(&[("WATCHDOG_USEC", "30000000")]);
+    assert!(told.next().contains("READY=1"));
+    for _ in 0..2 {
+        assert_eq!(told.next().trim(), "WATCHDOG=1");
+    }
+    assert!(told.ringside.stop().success());
 }

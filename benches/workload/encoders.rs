@@ -1,5 +1,7 @@
 //! An encoder for each destination and version, set up as an operator would.
 
+use std::sync::Arc;
+
 use ringside::deliver::influxdb::Version;
 use ringside::deliver::mqtt::encode::{LogTopics, UserTopics};
 use ringside::deliver::new_relic::encode::Levels;
@@ -11,14 +13,16 @@ fn tags() -> Vec<(String, String)> {
 }
 
 fn influxdb(version: Version) -> Box<dyn Encode> {
-    Box::new(influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
+    let encoder = influxdb::encode::Encoder::new(&influxdb::encode::EncoderSettings {
         version,
         user_tags: tags(),
         log_tags: tags(),
         tags_as_fields: Vec::new(),
         log_row_tag: false,
         kinds: [true; Kind::COUNT],
-    }))
+    });
+    let series = Arc::new(encoder.series());
+    Box::new(encoder.counting(series))
 }
 
 /// All of them, by name.

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::settings;
 use super::{EXIT_OK, EXIT_USAGE};
-use crate::config;
+use crate::config::{self, Loaded};
+use crate::doctor::{self, Level};
 use crate::observe::host::HostCounters;
 
 /// Arguments of `ringside check`.
@@ -18,8 +19,9 @@ pub struct CheckArgs {
     /// Print the settings in effect, those that the file leaves out included, as YAML; secrets as ***
     #[arg(long)]
     show: bool,
-    /// Print what the kernel of this host has lost since it started: errors of UDP, fragments, and
-    /// packets that came faster than they were taken
+    /// Look at this machine and at the destinations as well: io_uring, socket buffer, ports, clock,
+    /// disk, names, certificates, credentials; and print what the kernel has lost since it started.
+    /// Exit code 2 if events would not arrive
     #[arg(long)]
     host: bool,
 }
@@ -44,9 +46,35 @@ pub fn check(args: &CheckArgs) -> u8 {
     if args.show {
         print!("{}", loaded.config.to_yaml());
     }
-    if args.host {
-        print!("{}", HostCounters::read());
+    if args.host && !host_is_right(&loaded) {
+        return EXIT_USAGE;
     }
     eprintln!("{}: the configuration is right", args.configfile.display());
     EXIT_OK
+}
+
+/// Prints what is found on this machine and at the destinations; whether there is no error among it.
+fn host_is_right(loaded: &Loaded) -> bool {
+    print!("{}", HostCounters::read());
+    let findings = match settings::doctor::of(loaded) {
+        Ok(settings) => doctor::examine(settings),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return false;
+        }
+    };
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(error) => {
+            eprintln!("error: nothing can be asked: {error}");
+            return false;
+        }
+    };
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (errors, warnings) = (count(Level::Error), count(Level::Warning));
+    eprintln!("host: ok: {}, warnings: {warnings}, errors: {errors}", count(Level::Ok));
+    errors == 0
 }

@@ -106,7 +106,7 @@ impl Live {
         };
         logging::set_level(origin.level.unwrap_or(settings::level(&adopted)));
         for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("{warning:#}");
         }
         let mut left = differences(&adopted, &loaded.config);
         if !self.log_bound && adopted.log_listener().is_some() {

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::live::{Live, Origin};
 use super::settings::{self, Settings};
+use super::systemd::{self, Watchdog};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, NewRelicAccount, Overrides};
 use crate::engine::{Drained, Engine};
@@ -72,7 +73,7 @@ fn load(args: &RunArgs) -> Result<(Config, Option<Origin>, Option<LogFiles>), ()
     let level = args.loglevel.unwrap_or(settings::level(&config));
     let log_files = logging::start(level, directory);
     for warning in warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{warning:#}");
     }
     let origin =
         args.configfile.clone().map(|path| Origin { path, level: args.loglevel, overrides });
@@ -198,7 +199,7 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
     logging::say(ready);
-    notify(Service::Ready);
+    systemd::ready();
     Ok(Running { engine, checkpointer, console, runtime, signals, live, shutdown_timeout })
 }
 
@@ -215,8 +216,10 @@ impl Running {
                 }
             };
             let receivers = Arc::clone(engine.receivers());
+            let state = Arc::clone(engine.state());
+            let watchdog = Watchdog::from_environment();
             let failed = tokio::select! {
-                () = serve(&mut signals, &mut live, &receivers) => false,
+                () = serve(&mut signals, &mut live, &receivers, &state, watchdog) => false,
                 () = over => false,
                 name = engine.failed() => {
                     tracing::error!("thread {name} has ended; stopping");
@@ -224,7 +227,7 @@ impl Running {
                 }
             };
             drop(guest);
-            notify(Service::Stopping);
+            systemd::stopping(shutdown_timeout);
             logging::say(format_args!(
                 "draining, for at most {shutdown_timeout:?}; a second signal ends at once"
             ));
@@ -234,6 +237,7 @@ impl Running {
                     tracing::error!("second signal: ending now");
                     return EXIT_FAILED;
                 }
+                never = watchdog.keep_patting(LOOK) => never,
             };
             report(&drained);
             checkpointer.finish();
@@ -246,11 +250,17 @@ impl Running {
     }
 }
 
-/// How often backpressure is looked for.
+/// How often backpressure is looked for, and systemd's watchdog told that all threads turn.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Does what the engine's threads do not do themselves, until a signal asks to stop.
-async fn serve(signals: &mut Signals, live: &mut Live, receivers: &Handle) {
+async fn serve(
+    signals: &mut Signals,
+    live: &mut Live,
+    receivers: &Handle,
+    state: &State,
+    watchdog: Watchdog,
+) {
     let mut pressure = PressureWatch::default();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -261,12 +271,18 @@ async fn serve(signals: &mut Signals, live: &mut Live, receivers: &Handle) {
                 #[cfg(unix)]
                 Signal::Reload => live.reload(),
             },
-            _ = look.tick() => for notice in pressure.look(receivers, Instant::now()) {
-                match notice {
-                    Notice::Detected { .. } => tracing::warn!("{notice}"),
-                    Notice::Cleared { .. } => tracing::info!("{notice}"),
+            _ = look.tick() => {
+                // What `/health` answers: a thread that stands still makes the engine useless.
+                if state.health.report(state.health.now()).healthy() {
+                    watchdog.pat();
                 }
-            },
+                for notice in pressure.look(receivers, Instant::now()) {
+                    match notice {
+                        Notice::Detected { .. } => tracing::warn!("{notice}"),
+                        Notice::Cleared { .. } => tracing::info!("{notice}"),
+                    }
+                }
+            }
         }
     }
 }
@@ -351,29 +367,6 @@ fn report(drained: &Drained) {
 fn reasons(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     let counted = counts.filter(|(_, count)| *count > 0);
     counted.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
-}
-
-/// What systemd wants to know.
-#[derive(Clone, Copy, Debug)]
-enum Service {
-    Ready,
-    Stopping,
-}
-
-/// Tells systemd, if it started us.
-fn notify(service: Service) {
-    #[cfg(target_os = "linux")]
-    {
-        let state = match service {
-            Service::Ready => sd_notify::NotifyState::Ready,
-            Service::Stopping => sd_notify::NotifyState::Stopping,
-        };
-        if let Err(error) = sd_notify::notify(&[state]) {
-            tracing::debug!("systemd was not told: {error}");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = service;
 }
 
 /// What a signal asks for.

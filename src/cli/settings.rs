@@ -1,6 +1,7 @@
 //! From the configuration file to the settings of each room. Only the commands know both.
 
 mod counters;
+pub(super) mod doctor;
 mod endpoints;
 mod errors;
 mod influxdb;
@@ -20,6 +21,8 @@ use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Config, LogLevel, SpoolMode, SpoolOrder, Tag};
 use crate::counters::uptime_metrics::UptimeMetrics;
 use crate::deliver::Destination;
+use crate::deliver::archive::files::Retention;
+use crate::deliver::archive::{ArchiveDestination, Roll};
 use crate::deliver::influxdb::{InfluxDestination, InfluxError};
 use crate::deliver::mqtt::{MqttDestination, MqttError};
 use crate::deliver::ndjson::NdjsonDestination;
@@ -136,6 +139,7 @@ pub(super) fn of(config: &Config) -> Result<Settings, SettingsError> {
             in_flight: config.ringside.deliver.in_flight.into(),
             spool: Some(spool(config)),
             last_run: None,
+            sampled: config.ringside.console.enable,
         },
         endpoints: endpoints::of(config),
         app_names,
@@ -177,21 +181,44 @@ pub(super) fn compiled(config: &Config) -> Result<Rules, RulesError> {
 fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsError> {
     let mut destinations: Vec<Box<dyn Destination>> = Vec::new();
     if config.influxdb_config.enable {
-        let destination =
-            InfluxDestination::new(influxdb::series(config), influxdb::server(config))?;
-        destinations.push(Box::new(destination));
+        let (series, server) = (influxdb::series(config), influxdb::server(config));
+        let warning = config.ringside.influxdb.series_warning.into();
+        destinations.push(Box::new(InfluxDestination::new(series, server, warning)?));
     }
     if config.mqtt_config.enable {
         let destination = MqttDestination::new(mqtt::messages(config), &mqtt::broker(config))?;
         destinations.push(Box::new(destination));
     }
     destinations.extend(new_relic::destinations(config)?);
+    if config.ringside.archive.enable {
+        destinations.push(Box::new(archive(config)));
+    }
     let ndjson = &config.ringside.ndjson;
     if ndjson.enable {
         let path = PathBuf::from(&ndjson.path);
         destinations.push(Box::new(NdjsonDestination { kinds: [true; Kind::COUNT], path }));
     }
     Ok(destinations)
+}
+
+fn archive(config: &Config) -> ArchiveDestination {
+    let archive = &config.ringside.archive;
+    ArchiveDestination {
+        dir: PathBuf::from(&archive.dir),
+        roll: Roll {
+            interval: archive.roll_interval.duration(),
+            bytes: archive.roll_bytes.bytes(),
+        },
+        retention: Retention {
+            max_age: archive.max_age.duration(),
+            max_bytes: archive.max_bytes.bytes(),
+        },
+    }
+}
+
+/// The folder in which this file's archive stages events.
+pub(super) fn archive_staging(config: &Config) -> Option<PathBuf> {
+    spool(config).folder(&archive(config))
 }
 
 fn tags(tags: &[Tag]) -> Vec<(String, String)> {

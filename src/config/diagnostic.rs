@@ -24,6 +24,7 @@ pub struct Diagnostic {
     pub hint: String,
 }
 
+/// On two lines; with `{:#}` on one, as a log has it.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
@@ -32,7 +33,8 @@ impl fmt::Display for Diagnostic {
         }
         f.write_str(&self.what)?;
         if !self.hint.is_empty() {
-            write!(f, "\n  hint: {}", self.hint)?;
+            let before = if f.alternate() { "; " } else { "\n  hint: " };
+            write!(f, "{before}{}", self.hint)?;
         }
         Ok(())
     }
@@ -113,8 +115,8 @@ impl<'d> Report<'d> {
         }
     }
 
-    /// A value of the file outside its limits. Defaults are not judged, and values of sections that are switched off neither: template
-    /// files leave their placeholders there.
+    /// A value of the file outside its limits. Defaults are not judged, and values of sections that are
+    /// switched off neither: template files leave their placeholders there.
     pub fn outside_limits(&mut self, path: &Path<'_>, fault: Fault) {
         let place = path.locate(self.root);
         let shown = path.to_string();
@@ -216,5 +218,24 @@ impl<'d> Report<'d> {
             what: fault.what,
             hint: fault.hint,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_it_on_one_line() {
+        let diagnostic = Diagnostic {
+            file: "f.yaml".into(),
+            line: 2,
+            column: 3,
+            path: "a.b".into(),
+            what: "unknown key".into(),
+            hint: "remove it".into(),
+        };
+        assert_eq!(diagnostic.to_string(), "f.yaml:2:3: a.b: unknown key\n  hint: remove it");
+        assert_eq!(format!("{diagnostic:#}"), "f.yaml:2:3: a.b: unknown key; remove it");
     }
 }

@@ -21,6 +21,7 @@ mod log_events;
 mod monitor_filter;
 mod mqtt;
 mod new_relic;
+mod places;
 mod reader;
 mod ringside;
 mod setting;
@@ -62,6 +63,7 @@ pub use self::{
         Header, NameValue, NewRelic, NewRelicAccount, NewRelicAttribute, NewRelicEvent,
         NewRelicMetric, ThirdPartyToolsCredentials, VersionAttribute,
     },
+    places::Places,
     ringside::{
         Archive, Backend, Console, Deliver, Gzip, MqttLastWill, Ndjson, Queue, Receive, Ringside,
         RingsideInfluxdb, RingsideMqtt, RingsideNewRelic, SourceValidation, Spool, SpoolMode,
@@ -184,6 +186,8 @@ pub struct Loaded {
     pub config: Config,
     /// What an operator should know, in the order of the file.
     pub warnings: Vec<Diagnostic>,
+    /// Where the settings stand.
+    pub places: Places,
 }
 
 /// Reads a file. The ending of its name does not matter.
@@ -249,7 +253,7 @@ fn parse_bytes(bytes: &[u8], file_name: &str, overrides: Overrides) -> Result<Lo
     }
     match (report.finish(), config) {
         ((problems, warnings), Some(config)) if problems.is_empty() => {
-            Ok(Loaded { config, warnings })
+            Ok(Loaded { config, warnings, places: Places::new(file_name, root) })
         }
         ((problems, warnings), _) => Err(ConfigError::Invalid { problems, warnings }),
     }
@@ -311,8 +315,8 @@ fn unreadable(misplaced: Misplaced, file_name: &str) -> ConfigError {
     ConfigError::Invalid { problems: vec![problem], warnings: Vec::new() }
 }
 
-/// What runs without a file: both listeners on loopback, all events to
-/// `ringside-data/events.ndjson`, the console on port 8088.
+/// What runs without a file: both listeners on loopback, all events to the archive in
+/// `ringside-data/archive`, the console on port 8088.
 #[must_use]
 pub fn embedded_default() -> Config {
     let mut config = Config { file_logging: false, ..Config::default() };
@@ -324,8 +328,9 @@ pub fn embedded_default() -> Config {
     qix_perf.enable = true;
     config.log_events.engine_performance_monitor.enable = true;
     config.log_events.engine_performance_monitor.monitor_filter.all_apps.enable = true;
-    config.ringside.ndjson =
-        Ndjson { enable: true, path: "ringside-data/events.ndjson".to_owned() };
+    // Whoever tries it out waits for the first file.
+    config.ringside.archive =
+        Archive { enable: true, roll_interval: Millis::seconds(300), ..Archive::default() };
     config
 }
 

@@ -46,7 +46,7 @@ section! {
         /// Events as lines of JSON.
         ndjson: Ndjson = off();
         /// Events as Parquet files.
-        archive: Archive = off(), later;
+        archive: Archive = off();
         /// What `influxdbConfig` has no key for.
         influxdb: RingsideInfluxdb = RingsideInfluxdb::default();
         /// What `mqttConfig` has no key for.
@@ -179,6 +179,14 @@ section! {
         enable: bool = false;
         /// Directory.
         dir: String = "ringside-data/archive".to_owned() => Filled;
+        /// Files are completed so long after their first event, or when they are large enough.
+        roll_interval: Millis = Millis::seconds(900) => Millis::seconds(1)..=Millis::days(1);
+        /// Bytes of all files that are being written, more or less, at which they are completed.
+        roll_bytes: ByteSize = ByteSize::new(128 * MIB) => ByteSize::new(64 * KIB)..=ByteSize::new(4 * GIB);
+        /// A day's files are removed when the day has been over for so long.
+        max_age: Millis = Millis::days(400) => Millis::days(1)..=Millis::days(36_500);
+        /// The oldest files are removed when all have more bytes than this.
+        max_bytes: ByteSize = ByteSize::new(64 * GIB) => ByteSize::new(MIB)..=ByteSize::new(1 << 50);
     }
 }
 
@@ -205,6 +213,10 @@ section! {
         timeout: Option<Millis> = None => IfGiven(TIMEOUT);
         /// Compresses requests.
         gzip: Gzip = Gzip::Auto;
+        /// Series of a measurement from which on the log warns of the tags that make them. The default is
+        /// a tenth of `max-series-per-database` and all of `max-values-per-tag` of InfluxDB 1, as these
+        /// are by default.
+        series_warning: u32 = 100_000 => 1..=u32::MAX;
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     setting::{Filled, IfGiven, off, section, switched},
     values::{Millis, Tag},
 };
+use crate::host_name::is_host_name;
 
 /// Most bytes that one UDP datagram over IPv4 can carry: 65 535 less 8 (UDP header) and 20 (IP header).
 const DATAGRAM_MAX: u32 = 65_507;
@@ -118,24 +119,6 @@ impl<'c> AllowedSource<'c> {
         let block = || text.parse().map(Self::Block).ok();
         address.or_else(block).or_else(|| is_host_name(text).then_some(Self::Name(text)))
     }
-}
-
-/// Whether a text can be the name of a host: RFC 1123, and underscores, which Windows allows. A name
-/// whose last label is a number would be an address that was mistyped.
-fn is_host_name(text: &str) -> bool {
-    const NAME_MAX: usize = 253;
-    const LABEL_MAX: usize = 63;
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let plausible = |label: &str| {
-        (1..=LABEL_MAX).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let numeric = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
-    name.len() <= NAME_MAX
-        && name.split('.').all(plausible)
-        && !name.rsplit('.').next().is_none_or(numeric)
 }
 
 /// What both listeners have in common, whichever section it came from.

@@ -155,6 +155,11 @@ impl Visitor<'_> for Measure {
     }
 }
 
+/// The word that leaves a number of threads to the program.
+const AUTO: &str = "auto";
+/// The word for shards without threads of their own.
+const INLINE: &str = "inline";
+
 /// How many threads: as many as the machine is best served with, or a fixed number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
@@ -168,49 +173,52 @@ impl Threads {
     /// One thread per CPU is the most that helps; 64 is more CPUs than one socket's traffic can use,
     /// and every pair of receiver and shard costs two rings.
     const MAX: u64 = 64;
-
-    fn fixed(threads: u64) -> Option<u16> {
-        u16::try_from(threads).ok().filter(|_| (1..=Self::MAX).contains(&threads))
-    }
 }
 
 impl fmt::Display for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => f.write_str("auto"),
+            Self::Auto => f.write_str(AUTO),
             Self::Fixed(threads) => threads.fmt(f),
         }
     }
 }
 
+/// Reads a number of threads, or one of these words.
+struct ThreadsVisitor(&'static [&'static str]);
+
+impl ThreadsVisitor {
+    fn refuse<E: Error>(&self, shown: impl fmt::Display) -> E {
+        let words = self.0.join(", ");
+        E::custom(format!("`{shown}` is out of range\nuse {words}, or 1 to {}", Threads::MAX))
+    }
+}
+
+impl Visitor<'_> for ThreadsVisitor {
+    /// The number, or else which of the words.
+    type Value = Result<u16, &'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} or a whole number from 1 to {}", self.0.join(", "), Threads::MAX)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        match u16::try_from(value) {
+            Ok(threads @ 1..) if value <= Threads::MAX => Ok(Ok(threads)),
+            _ => Err(self.refuse(value)),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        let word = self.0.iter().find(|word| text.trim().eq_ignore_ascii_case(word));
+        word.map(|word| Err(*word)).ok_or_else(|| self.refuse(text))
+    }
+}
+
 impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ThreadsVisitor;
-
-        impl ThreadsVisitor {
-            fn refuse<E: Error>(shown: impl fmt::Display) -> E {
-                E::custom(format!("`{shown}` is out of range\nuse auto, or 1 to {}", Threads::MAX))
-            }
-        }
-
-        impl Visitor<'_> for ThreadsVisitor {
-            type Value = Threads;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "auto or a whole number from 1 to {}", Threads::MAX)
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Threads, E> {
-                Threads::fixed(value).map(Threads::Fixed).ok_or_else(|| Self::refuse(value))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Threads, E> {
-                let auto = text.trim().eq_ignore_ascii_case("auto");
-                if auto { Ok(Threads::Auto) } else { Err(Self::refuse(text)) }
-            }
-        }
-
-        deserializer.deserialize_any(ThreadsVisitor)
+        let read = deserializer.deserialize_any(ThreadsVisitor(&[AUTO]))?;
+        Ok(read.map_or(Self::Auto, Self::Fixed))
     }
 }
 
@@ -228,8 +236,8 @@ pub enum Shards {
 impl fmt::Display for Shards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Inline => f.write_str("inline"),
+            Self::Auto => f.write_str(AUTO),
+            Self::Inline => f.write_str(INLINE),
             Self::Fixed(threads) => threads.fmt(f),
         }
     }
@@ -237,38 +245,11 @@ impl fmt::Display for Shards {
 
 impl<'de> Deserialize<'de> for Shards {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ShardsVisitor;
-
-        impl ShardsVisitor {
-            fn refuse<E: Error>(shown: impl fmt::Display) -> E {
-                E::custom(format!(
-                    "`{shown}` is out of range\nuse auto, inline, or 1 to {}",
-                    Threads::MAX
-                ))
-            }
-        }
-
-        impl Visitor<'_> for ShardsVisitor {
-            type Value = Shards;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "auto, inline or a whole number from 1 to {}", Threads::MAX)
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Shards, E> {
-                Threads::fixed(value).map(Shards::Fixed).ok_or_else(|| Self::refuse(value))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Shards, E> {
-                match text.trim() {
-                    name if name.eq_ignore_ascii_case("auto") => Ok(Shards::Auto),
-                    name if name.eq_ignore_ascii_case("inline") => Ok(Shards::Inline),
-                    _ => Err(Self::refuse(text)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(ShardsVisitor)
+        Ok(match deserializer.deserialize_any(ThreadsVisitor(&[AUTO, INLINE]))? {
+            Ok(threads) => Self::Fixed(threads),
+            Err(INLINE) => Self::Inline,
+            Err(_) => Self::Auto,
+        })
     }
 }
 

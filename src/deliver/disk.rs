@@ -179,8 +179,9 @@ fn list(folder: &Path) -> io::Result<Vec<Listed>> {
     Ok(files)
 }
 
+/// Bytes that this user may still write to the disk of a folder; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
-fn free(folder: &Path) -> io::Result<Option<u64>> {
+pub(crate) fn free(folder: &Path) -> io::Result<Option<u64>> {
     let about = nix::sys::statvfs::statvfs(folder)?;
     Ok(Some(about.blocks_available().saturating_mul(about.fragment_size())))
 }
@@ -188,7 +189,7 @@ fn free(folder: &Path) -> io::Result<Option<u64>> {
 #[cfg(not(target_os = "linux"))]
 // The same signature on every system.
 #[allow(clippy::unnecessary_wraps)]
-fn free(_: &Path) -> io::Result<Option<u64>> {
+pub(crate) fn free(_: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 

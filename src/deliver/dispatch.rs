@@ -31,9 +31,9 @@
 //! under way: if that failed, it could not be written before the others any more. At the end, what is
 //! still held is written.
 
-mod backoff;
-mod books;
-mod held;
+pub(super) mod backoff;
+pub(super) mod books;
+pub(super) mod held;
 mod lane;
 mod spooling;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The HTTP client that the destinations share: keep-alive, TLS, gzip, timeouts.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -22,6 +22,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::task::spawn_blocking;
 
 use crate::fetch;
 
@@ -56,6 +57,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, from now on.
     pub retry_after: Option<Duration>,
+    /// What the server's clock showed, to the second: `Date`.
+    pub date: Option<SystemTime>,
     /// The first 64 KiB of the body, with `***` for what it repeats of the request's secret headers:
     /// it ends up in logs and on the console.
     pub body: Vec<u8>,
@@ -88,13 +91,14 @@ impl Payload {
     }
 
     /// Compresses with level 1: measured at half the time of the default level for a tenth more
-    /// bytes on this data.
-    pub fn gzip(bytes: Bytes) -> Self {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-        // Writing to memory does not fail; if it did, the body would go as it is.
-        match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
-            Ok(compressed) => Self { bytes: Bytes::from(compressed), gzip: true },
-            Err(_) => Self::plain(bytes),
+    /// bytes on this data. Even so it takes longer than everything else that is done for a batch, so
+    /// it is done on a thread that blocks nobody; there are as many as requests under way.
+    pub async fn gzip(bytes: Bytes) -> Self {
+        let plain = bytes.clone();
+        match spawn_blocking(move || compress(&bytes)).await {
+            Ok(Ok(compressed)) => Self { bytes: Bytes::from(compressed), gzip: true },
+            // Writing to memory does not fail; if it did, the body would go as it is.
+            Ok(Err(_)) | Err(_) => Self::plain(plain),
         }
     }
 
@@ -102,6 +106,12 @@ impl Payload {
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
+}
+
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
 }
 
 pub(super) struct Http {
@@ -235,14 +245,20 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let until = httpdate::parse_http_date(asked).ok()?;
-    let theirs = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     // What is over need not be waited for.
-    Some(until.duration_since(theirs.unwrap_or(now)).unwrap_or_default())
+    Some(until.duration_since(date(headers).unwrap_or(now)).unwrap_or_default())
+}
+
+/// What the server's clock shows.
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text.trim()).ok()
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers(), SystemTime::now());
+    let date = date(response.headers());
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -254,7 +270,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
             }
         }
     }
-    Ok(Answer { status, retry_after, body: bytes })
+    Ok(Answer { status, retry_after, date, body: bytes })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use super::line::{Escape, Line};
-use crate::event::{Event, Field, Int};
+use crate::event::{Check, Event, Field, Int};
 
 /// Whole numbers up to here are exact in a double; beyond, JavaScript shows the shortest digits
 /// that lead back to the same double, padded with zeros.
@@ -89,9 +89,23 @@ pub fn user_full(event: &Event<'_>, line: &mut Line<'_>) {
     line.byte(b'"');
 }
 
-/// Writes the value of a column.
+/// Writes the value of the column at this index: as it came, where that is how it is written.
 #[inline]
-pub fn field(field: &Field<'_>, line: &mut Line<'_>) {
+pub fn column(event: &Event<'_>, index: usize, check: Check, line: &mut Line<'_>) {
+    let Some(piece) = event.as_came(index) else { return field(&event.at(index), line) };
+    let quote: &[u8] = if matches!(check, Check::Int { .. } | Check::Float) { b"" } else { b"\"" };
+    line.bytes(quote);
+    let text = &piece.from[..piece.len];
+    if piece.plain {
+        line.bytes(text);
+    } else {
+        line.text::<JsonText>(text);
+    }
+    line.bytes(quote);
+}
+
+#[cold]
+fn field(field: &Field<'_>, line: &mut Line<'_>) {
     match field {
         Field::Text(text) => string(text, line),
         Field::Uuid(id) => uuid(id.as_ref(), line),

@@ -14,59 +14,47 @@ use super::batch::Buffer;
 const CHUNK: usize = 16;
 
 /// The longest piece that is copied with fixed moves; longer ones are worth a call of `memcpy`.
-const SHORT: usize = 4 * CHUNK;
+pub const SHORT: usize = 4 * CHUNK;
 
-/// The part of a [`Literal`] or a [`Wide`] piece that is copied with moves of fixed size, however long
-/// it is; nearly all are shorter. A UUID has 36 bytes.
+/// The part of a [`Literal`], or of a value in a [`Frame`], that is copied with moves of fixed size,
+/// however long it is; nearly all are shorter. A UUID has 36 bytes.
 pub const HEAD: usize = 3 * CHUNK;
 
-/// A piece in memory that goes on behind it, so that its beginning can be copied without asking how
-/// long it is: that is cheaper than a branch that cannot be foreseen.
-#[derive(Clone, Copy, Debug)]
-pub struct Wide<'a> {
-    head: &'a [u8; HEAD],
-    bytes: &'a [u8],
+/// The longest end of a [`Frame`].
+const END: usize = 4;
+
+/// Lengths are taken modulo this where a frame is written: they are smaller anyway, and then the compiler
+/// knows it too.
+const MODULUS: usize = 64;
+
+/// What writing a frame touches at most.
+const FRAMED: usize = 2 * (MODULUS - 1) + END;
+
+const _: () = assert!(HEAD < MODULUS && MODULUS + HEAD <= FRAMED, "all moves stay in the window");
+
+/// What stands before and behind a value, for [`Line::framed`].
+#[derive(Clone, Debug)]
+pub struct Frame {
+    before: [u8; HEAD],
+    end: [u8; END],
+    before_length: u8,
+    end_length: u8,
 }
 
-impl<'a> Wide<'a> {
-    /// Nothing.
-    pub const EMPTY: Self = Self { head: &[0; HEAD], bytes: &[] };
+impl Frame {
+    /// Around nothing, nothing.
+    pub const EMPTY: Self =
+        Self { before: [0; HEAD], end: [0; END], before_length: 0, end_length: 0 };
 
-    /// The first `len` bytes of `from`, if it goes on for long enough.
-    ///
-    /// # Panics
-    /// If `from` is shorter than `len`.
+    /// Keeps both parts, if they are short enough.
     #[must_use]
-    #[inline]
-    pub fn new(from: &'a [u8], len: usize) -> Option<Self> {
-        Some(Self { head: from.first_chunk()?, bytes: &from[..len] })
-    }
-
-    /// A piece with nothing behind it; there is room for its beginning here.
-    #[must_use]
-    #[inline]
-    pub fn with_room(bytes: &'a [u8], room: &'a mut [u8; HEAD]) -> Self {
-        let length = bytes.len().min(HEAD);
-        room[..length].copy_from_slice(&bytes[..length]);
-        Self { head: room, bytes }
-    }
-
-    /// A copy of a piece of at most [`HEAD`] bytes.
-    ///
-    /// # Panics
-    /// If it is longer.
-    #[must_use]
-    #[inline]
-    pub fn copied(bytes: &[u8], room: &'a mut [u8; HEAD]) -> Self {
-        room[..bytes.len()].copy_from_slice(bytes);
-        Self { head: room, bytes: &room[..bytes.len()] }
-    }
-
-    /// The piece itself.
-    #[must_use]
-    #[inline]
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub fn new(before: &[u8], end: &[u8]) -> Option<Self> {
+        let mut frame = Self::EMPTY;
+        frame.before.get_mut(..before.len())?.copy_from_slice(before);
+        frame.end.get_mut(..end.len())?.copy_from_slice(end);
+        frame.before_length = u8::try_from(before.len()).ok()?;
+        frame.end_length = u8::try_from(end.len()).ok()?;
+        Some(frame)
     }
 }
 
@@ -137,8 +125,8 @@ impl Line<'_> {
     /// If `write` writes more than `bound` bytes. That is a fault of the caller's arithmetic.
     #[inline]
     pub fn append(out: &mut Buffer, bound: usize, write: impl FnOnce(&mut Line<'_>)) {
-        // A move of fixed size writes up to `SHORT` bytes where its piece begins.
-        let mut line = Line { room: out.room(bound + SHORT), end: 0 };
+        // Moves of fixed size write beyond the end of what they copy.
+        let mut line = Line { room: out.room(bound + FRAMED.max(SHORT)), end: 0 };
         write(&mut line);
         line.byte(b'\n');
         let length = line.end;
@@ -150,6 +138,13 @@ impl Line<'_> {
     #[inline]
     pub fn mark(&self) -> usize {
         self.end
+    }
+
+    /// What has been written of the line.
+    #[must_use]
+    #[inline]
+    pub fn written(&self) -> &[u8] {
+        &self.room[..self.end]
     }
 
     /// Takes back everything since `mark`.
@@ -187,14 +182,26 @@ impl Line<'_> {
         self.end += bytes.len();
     }
 
-    /// Writes a wide piece.
+    /// Writes a value of at most [`HEAD`] bytes, the first `length` of `head`, in its frame.
+    ///
+    /// All three parts are copied whatever their length: that is cheaper than a branch that cannot be
+    /// foreseen.
     #[inline]
-    pub fn wide(&mut self, piece: &Wide<'_>) {
-        self.room[self.end..][..HEAD].copy_from_slice(piece.head);
-        if let Some(rest) = piece.bytes.get(HEAD..) {
-            self.room[self.end + HEAD..][..rest.len()].copy_from_slice(rest);
-        }
-        self.end += piece.bytes.len();
+    pub fn framed(&mut self, frame: &Frame, head: &[u8; HEAD], length: usize) {
+        debug_assert!(length <= HEAD);
+        let window = self.window();
+        window[..HEAD].copy_from_slice(&frame.before);
+        let value = usize::from(frame.before_length) % MODULUS;
+        window[value..value + HEAD].copy_from_slice(head);
+        let end = value + length % MODULUS;
+        window[end..end + END].copy_from_slice(&frame.end);
+        self.end += end + usize::from(frame.end_length);
+    }
+
+    #[inline]
+    fn window(&mut self) -> &mut [u8; FRAMED] {
+        let window = self.room[self.end..].first_chunk_mut();
+        window.expect("the room for a line ends at least a window behind its bound")
     }
 
     /// Writes a literal.
@@ -259,6 +266,17 @@ pub fn is_clean<E: Escape>(bytes: &[u8]) -> bool {
 fn chunk_is_clean<E: Escape, const N: usize>(chunk: &[u8; N]) -> bool {
     // `|` and not `||`: without early exits this becomes a few vector comparisons.
     !chunk.iter().fold(false, |special, &byte| special | E::is_special(byte))
+}
+
+/// A copy of the first bytes of a piece, with arbitrary ones behind if it is shorter.
+#[inline]
+pub fn head_of<'a>(bytes: &[u8], room: &'a mut [u8; SHORT]) -> &'a [u8; HEAD] {
+    match bytes.first_chunk::<HEAD>() {
+        Some(head) => room[..HEAD].copy_from_slice(head),
+        None => copy_short(bytes, room),
+    }
+    const { assert!(HEAD <= SHORT) };
+    room.first_chunk().unwrap_or(&[0; HEAD])
 }
 
 /// Copies at most `SHORT` bytes with moves of fixed size: the first and the last part of the piece,

@@ -8,6 +8,7 @@
 //! Everything here that waits or talks to the world does so through three small traits, [`Clock`],
 //! [`Transport`] and [`Disk`] (with [`Storage`]), so that a simulation can take the world's place.
 
+pub mod archive;
 pub mod batch;
 pub mod clock;
 pub mod disk;
@@ -19,6 +20,7 @@ pub mod line;
 pub mod mqtt;
 pub mod ndjson;
 pub mod new_relic;
+pub mod probe;
 pub mod spool;
 
 use std::fmt;
@@ -36,6 +38,7 @@ use crate::enrich::Enriched;
 use crate::event::Event;
 use crate::observe::histogram::Latency;
 use crate::observe::ledger::DestinationLedger;
+use crate::observe::series::Series;
 use batch::BatchReceiver;
 pub use batch::{Batch, Buffer};
 pub use dispatch::Spooling;
@@ -54,6 +57,11 @@ pub trait Destination: fmt::Debug + Send {
 
     /// Delivers what is served until every batch has an outcome. Runs on the deliver thread.
     fn serve(self: Box<Self>, served: Served) -> Pin<Box<dyn Future<Output = ()>>>;
+
+    /// The series that events go to, where a database has such a thing.
+    fn series(&self) -> Option<Arc<Series>> {
+        None
+    }
 }
 
 /// What a destination gets to deliver, and what it reports to.

@@ -6,9 +6,13 @@
 //! `log_row` above zero.
 
 use super::Kind;
+use super::scan::offset;
 
 /// The largest number of columns of any layout (performance events).
 pub const COLUMNS_MAX: usize = 26;
+
+/// The highest row number that appenders give to log events; the next one is 1.
+pub const ROW_MAX: u16 = 9999;
 
 macro_rules! columns {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
@@ -33,7 +37,7 @@ macro_rules! columns {
 columns! {
     /// The message type.
     Source = "source",
-    /// Row number in the appender's log, 1 to 9999, wrapping.
+    /// Row number in the appender's log, 1 to [`ROW_MAX`], wrapping.
     LogRow = "log_row",
     /// Time of the event, ISO 8601.
     TsIso = "ts_iso",
@@ -164,8 +168,65 @@ pub(super) enum Surplus {
 #[derive(Debug)]
 pub struct Layout {
     columns: &'static [ColumnSpec],
+    pub(super) checks: Checks,
     positions: [u8; Column::ALL.len()],
     pub(super) surplus: Surplus,
+}
+
+/// Columns by what they are asked for, one bit each: no branch for each column that depends on which
+/// it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checks {
+    /// Longest texts in characters; no limit for what is no text.
+    pub limits: [u32; LANES],
+    pub texts: u32,
+    pub times: u32,
+    pub uuids: u32,
+    /// Whole numbers.
+    pub wholes: u32,
+    /// Those of them that may not be zero.
+    pub positive: u32,
+    pub decimals: u32,
+}
+
+/// Columns that are looked at together: whole vector registers of them.
+pub(super) const LANES: usize = 32;
+
+impl Checks {
+    const fn of(columns: &[ColumnSpec]) -> Self {
+        let mut checks = Self {
+            limits: [u32::MAX; LANES],
+            texts: 0,
+            times: 0,
+            uuids: 0,
+            wholes: 0,
+            positive: 0,
+            decimals: 0,
+        };
+        let mut index = 0;
+        while index < columns.len() {
+            let bit = 1 << index;
+            match columns[index].check {
+                Check::Source => {}
+                Check::Text => {
+                    checks.texts |= bit;
+                    checks.limits[index] = offset(columns[index].limit);
+                }
+                Check::Time => checks.times |= bit,
+                Check::Uuid => checks.uuids |= bit,
+                Check::Int { min, .. } => {
+                    assert!(min <= 1, "a number without a sign is large enough, but perhaps zero");
+                    checks.wholes |= bit;
+                    if min == 1 {
+                        checks.positive |= bit;
+                    }
+                }
+                Check::Float => checks.decimals |= bit,
+            }
+            index += 1;
+        }
+        checks
+    }
 }
 
 /// In [`Layout::positions`]: the layout has no such column.
@@ -180,7 +241,7 @@ impl Layout {
             positions[columns[position as usize].column as usize] = position;
             position += 1;
         }
-        Self { columns, positions, surplus }
+        Self { columns, checks: Checks::of(columns), positions, surplus }
     }
 
     /// The rows, in the order of the datagram.

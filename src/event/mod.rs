@@ -4,13 +4,14 @@
 //! a line of text with fields separated by `;` (the payload reference of Butler SOS). The road
 //! through this room:
 //!
-//! 1. one pass over the bytes finds the separators, and more; the first field names the [`Kind`], which selects a [`Layout`] (a
-//!    table of columns);
+//! 1. one pass over the bytes finds the separators, and which bytes are plain and which are digits;
+//!    the first field names the [`Kind`], which selects a [`Layout`] (a table of columns);
 //! 2. the layout decides which pieces belong to which column, should there be more pieces than
 //!    columns;
 //! 3. the text is made clean: if the datagram is valid UTF-8 without control characters it is used
 //!    where it lies, else a cleaned copy is made in the caller's scratch buffer, once;
-//! 4. each field is checked and becomes a [`Field`].
+//! 4. each field is checked: whether it can be written as it came. It becomes a [`Field`] when somebody
+//!    asks for its value, which destinations rarely do.
 //!
 //! Numbers, UUIDs and times are read from the bytes as they came, text from the clean copy: a UUID
 //! with a line feed in it is not a UUID, but a name with one is a name. So does Butler SOS.
@@ -20,6 +21,7 @@
 //! `benches/shard.rs` does so with 4 096 different events, where branches cannot be foreseen.
 //! `docs/performance.md` has what was measured.
 
+mod id;
 mod layout;
 mod number;
 mod payload;
@@ -31,15 +33,17 @@ mod time;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout};
+pub use layout::{COLUMNS_MAX, Check, Column, ColumnSpec, Layout, ROW_MAX};
 pub use payload::{PADDING, Payload};
 pub use scan::is_plain;
+pub use time::TimeText;
 
 use std::fmt;
 use std::sync::LazyLock;
 
+use id::UUID_LEN;
 use memchr::memmem::Finder;
-use scan::{Ends, Plain, scan};
+use scan::{Ends, Marks, scan};
 use split::Reading;
 use uuid::{Uuid, Variant};
 
@@ -194,15 +198,17 @@ pub struct Event<'a> {
     kind: Kind,
     /// What was noticed while reading it.
     pub flags: Flags,
-    activity_is_user: bool,
-    /// The whole message of a user event; empty for others.
-    user_message: &'a str,
     /// Columns that are not written as they came, one bit each.
     altered: u32,
     payload: Payload<'a>,
     ends: Ends,
-    plain: Plain,
-    fields: [Field<'a>; COLUMNS_MAX],
+    plain: Marks,
+    /// The payload as clean text.
+    text: &'a str,
+    /// Where its fields end, if not where those of the payload do.
+    text_ends: Option<Ends>,
+    /// Directory, id and whole name of the user, where they are not what their columns hold.
+    user: Option<[&'a str; 3]>,
 }
 
 const _: () = assert!(COLUMNS_MAX <= u32::BITS as usize, "one bit for each column");
@@ -218,8 +224,24 @@ impl<'a> Event<'a> {
     ///
     /// What is said of [`Column::UserFull`] at [`Event::columns`] holds here too.
     #[must_use]
-    pub fn fields(&self) -> &[Field<'a>] {
-        &self.fields[..self.kind.layout().columns().len()]
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'a>> + '_ {
+        self.kind.layout().columns().iter().enumerate().map(|(index, spec)| self.value(index, spec))
+    }
+
+    /// The value at this index, as [`Event::fields`] has it.
+    ///
+    /// # Panics
+    /// If this kind has no so many columns.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Field<'a> {
+        self.value(index, &self.kind.layout().columns()[index])
+    }
+
+    /// The most bytes that the texts of all columns can have together.
+    #[must_use]
+    pub fn texts_bound(&self) -> usize {
+        // What was split is there twice.
+        self.text.len() + self.user.map_or(0, |[directory, id, _]| directory.len() + id.len())
     }
 
     /// The columns and their values, in the order of the datagram.
@@ -227,21 +249,15 @@ impl<'a> Event<'a> {
     /// The value of [`Column::UserFull`] is not what destinations get: write [`Event::user_full`] in
     /// its place.
     pub fn columns(&self) -> impl Iterator<Item = (Column, Field<'a>)> + '_ {
-        self.kind
-            .layout()
-            .columns()
-            .iter()
-            .zip(&self.fields)
-            .map(|(spec, field)| (spec.column, *field))
+        let columns = self.kind.layout().columns().iter();
+        columns.map(|spec| spec.column).zip(self.fields())
     }
 
     /// The text of a column; empty when this kind has no such column or it is not text.
     #[must_use]
     pub fn text(&self, column: Column) -> &'a str {
-        match self.field(column) {
-            Some(Field::Text(text)) => text,
-            _ => "",
-        }
+        let layout = self.kind.layout();
+        layout.position(column).map_or("", |index| self.text_at(index, &layout.columns()[index]))
     }
 
     /// The UUID of a column, if it has a valid one.
@@ -256,7 +272,7 @@ impl<'a> Event<'a> {
     /// The value of a column, if this kind has it.
     #[must_use]
     pub fn field(&self, column: Column) -> Option<Field<'a>> {
-        self.kind.layout().position(column).map(|index| self.fields[index])
+        self.kind.layout().position(column).map(|index| self.at(index))
     }
 
     /// What stands in the datagram for a column: neither checked nor cleaned nor cut. Empty when the
@@ -275,7 +291,7 @@ impl<'a> Event<'a> {
     pub fn as_came(&self, index: usize) -> Option<Piece<'a>> {
         let range = self.ends.of(index).filter(|_| self.altered & (1 << index) == 0)?;
         Some(Piece {
-            plain: self.plain.covers(range.start, range.len()),
+            plain: self.plain.cover(range.start, range.len()),
             from: self.payload.onwards(range.start),
             len: range.len(),
         })
@@ -298,7 +314,7 @@ impl<'a> Event<'a> {
     /// `proxy_session_id` is exactly `0` (a scheduled reload, for instance).
     #[must_use]
     pub fn activity_is_user(&self) -> bool {
-        self.activity_is_user
+        self.kind != Kind::QixPerf || self.raw(Column::ProxySessionId) != b"0"
     }
 
     /// The app that a user event's context names: the GUID right after `/app/` or `app/` at its
@@ -314,7 +330,7 @@ impl<'a> Event<'a> {
         }
         let context = self.text(Column::Context).as_bytes();
         let segment = context.strip_prefix(b"/").unwrap_or(context).strip_prefix(b"app/")?;
-        let app = uuid_of(segment.get(..UUID_LEN)?)?;
+        let app = id::parse(segment.get(..UUID_LEN)?)?;
         let versioned = matches!(app.get_version_num(), 1..=8);
         let standard = versioned && app.get_variant() == Variant::RFC4122;
         (standard || app.is_nil() || app.is_max()).then_some(app)
@@ -326,90 +342,164 @@ impl<'a> Event<'a> {
     /// From the whole message, before it is cut (difference 24).
     #[must_use]
     pub fn user_agent(&self) -> Option<&'a str> {
-        if self.user_message.is_empty() {
-            return None; // Log events have none, and setting out to search costs more than to look.
+        if self.kind.listener() != Listener::UserEvents {
+            return None;
         }
-        let (_, agent) = split_at(self.user_message, &USER_AGENT)?;
+        let message = self.whole(self.kind.layout().columns().len() - 1);
+        let (_, agent) = split_at(message, &USER_AGENT)?;
         Some(split_at(agent, &USER_AGENT).map_or(agent, |(agent, _)| agent).trim())
     }
 
-    /// Checks every field. `text` is the datagram as clean text, whose fields end elsewhere if
-    /// something was removed.
-    fn fill(&mut self, text: &'a str, ends: Option<&Ends>) {
-        let Self { kind, payload, fields, altered, .. } = self;
-        let line =
-            Line { raw: *payload, raw_ends: &self.ends, text, ends: ends.unwrap_or(&self.ends) };
-        let columns = kind.layout().columns();
-        if kind.listener() == Listener::UserEvents {
-            self.user_message = line.text(columns.len() - 1);
+    fn unread(payload: Payload<'a>) -> Self {
+        Self {
+            kind: Kind::QixPerf,
+            flags: Flags::default(),
+            altered: u32::MAX,
+            payload,
+            ends: Ends::NONE,
+            plain: Marks::NONE,
+            text: "",
+            text_ends: None,
+            user: None,
         }
-        for (index, (field, spec)) in fields.iter_mut().zip(columns).enumerate() {
-            match spec.check {
-                Check::Source => {
-                    *field = Field::Text(kind.name());
-                    *altered |= 1 << index;
-                }
-                Check::Text => {
-                    let whole = line.text(index);
-                    let text = text::field(whole, spec.limit);
-                    *field = Field::Text(text);
-                    *altered |= u32::from(text.len() != whole.len()) << index;
-                }
-                Check::Time => {
-                    let is_time = time::is_valid(line.raw(index));
-                    *field = Field::Text(if is_time { line.text(index) } else { "" });
-                    *altered |= u32::from(!is_time) << index;
-                }
-                Check::Uuid => {
-                    let raw = line.raw(index);
-                    let uuid = uuid_of(raw);
-                    *field = Field::Uuid(uuid);
-                    let upper = raw.iter().filter(|byte| byte.is_ascii_uppercase()).count();
-                    let same = if uuid.is_some() { upper == 0 } else { raw.is_empty() };
-                    *altered |= u32::from(!same) << index;
-                }
-                Check::Int { min, fallback } => {
-                    let (number, same) = match number::whole(line.raw, line.raw_ends.of(index)) {
-                        Some((value, same)) if value >= min => (Int::Value(value), same),
-                        _ => (int_of(line.raw(index), min, fallback), false),
-                    };
-                    *field = Field::Int(number);
-                    *altered |= u32::from(!same) << index;
-                }
-                Check::Float => {
-                    let (number, same) = number::decimal(line.raw, line.raw_ends.of(index))
-                        .unwrap_or_else(|| (number::float(line.raw(index)), false));
-                    *field = Field::Float(number);
-                    *altered |= u32::from(!same) << index;
-                }
-            }
+    }
+
+    #[inline]
+    fn read(&mut self, listener: Listener, scratch: &'a mut Vec<u8>) -> Result<(), ParseError> {
+        let line = self.payload.bytes();
+        if line.is_empty() {
+            return Err(ParseError::Empty);
         }
+        let mut digits = Marks::NONE;
+        let controls = scan(self.payload, &mut self.ends, [&mut self.plain, &mut digits]);
+        self.kind = kind_of(listener, self.ends.bytes(line, 0))?;
+        let layout = self.kind.layout();
+        let reading = Reading::choose(layout, line, &self.ends);
+        reading.apply(layout, line, &mut self.ends);
+        self.flags.short = reading.short;
+        self.flags.surplus = reading.surplus;
+        self.flags.ambiguous = reading.ambiguous;
+        if let Some(text) = text::as_is(line, controls) {
+            self.text = text;
+            self.altered = self.check(layout, &digits);
+        } else {
+            (self.text, self.flags.invalid_utf8) = text::clean(line, scratch);
+            let clean = self.text.as_bytes();
+            // Nothing that was removed or replaced is a separator, so the same reading fits.
+            let ends = self.text_ends.insert(Ends::NONE);
+            scan(clean.into(), ends, [Marks::NONE; 2].each_mut());
+            reading.apply(layout, clean, ends);
+        }
+        if self.kind == Kind::Scheduler {
+            self.settle_user();
+        }
+        Ok(())
+    }
+
+    /// Which columns are not written as they came. Only for events that are clean as they came.
+    fn check(&self, layout: &Layout, digits: &Marks) -> u32 {
+        let checks = &layout.checks;
+        let line = self.payload.bytes();
+        let unless = |index: usize, same: bool| u32::from(!same) << index;
+        let mut altered = 1;
+        for index in ones(self.ends.unusual(&checks.limits) & checks.texts) {
+            let whole = self.whole(index);
+            let text = text::field(whole, layout.columns()[index].limit);
+            altered |= unless(index, text.len() == whole.len());
+        }
+        for index in ones(checks.uuids) {
+            let raw = self.ends.bytes(line, index);
+            altered |= unless(index, raw.is_empty() || id::is_lower(raw));
+        }
+        for index in ones(checks.wholes) {
+            altered |= unless(index, number::is_whole(line, digits, self.ends.of(index)));
+        }
+        for index in ones(checks.positive) {
+            altered |= unless(index, self.ends.bytes(line, index) != b"0");
+        }
+        for index in ones(checks.decimals) {
+            altered |= unless(index, number::is_decimal(line, digits, self.ends.of(index)));
+        }
+        for index in ones(checks.times) {
+            let text = self.ends.bytes(line, index);
+            let start = self.ends.of(index).map_or(line.len(), |field| field.start);
+            let is_time = time::is_usual(text, digits.from(start)) || time::is_valid(text);
+            altered |= unless(index, is_time);
+        }
+        altered
+    }
+
+    fn value(&self, index: usize, spec: &ColumnSpec) -> Field<'a> {
+        let raw = || self.ends.bytes(self.payload.bytes(), index);
+        match spec.check {
+            Check::Source | Check::Text | Check::Time => Field::Text(self.text_at(index, spec)),
+            Check::Uuid if self.altered & (1 << index) == 0 => Field::Uuid(id::of_lower(raw())),
+            Check::Uuid => Field::Uuid(id::parse(raw())),
+            Check::Int { min, fallback } => Field::Int(int_of(raw(), min, fallback)),
+            Check::Float => Field::Float(number::float(raw())),
+        }
+    }
+
+    /// The text of a column; empty if it is not text.
+    #[inline]
+    fn text_at(&self, index: usize, spec: &ColumnSpec) -> &'a str {
+        let altered = self.altered & (1 << index) != 0;
+        if !altered && matches!(spec.check, Check::Text | Check::Time) {
+            return self.ends.text(self.text, index); // Nothing was removed before it.
+        }
+        self.settled_text(index, spec)
+    }
+
+    /// The same of a text that is not written as it came.
+    fn settled_text(&self, index: usize, spec: &ColumnSpec) -> &'a str {
+        match (spec.check, spec.column, self.user) {
+            (Check::Source, ..) => self.kind.name(),
+            (Check::Text, Column::UserDirectory, Some([directory, ..])) => directory,
+            (Check::Text, Column::UserId, Some([_, id, _])) => id,
+            (Check::Text, Column::UserFull, Some([.., whole])) => whole,
+            (Check::Text, ..) => text::field(self.whole(index), spec.limit),
+            (Check::Time, ..) if self.is_time(index) => self.whole(index),
+            _ => "",
+        }
+    }
+
+    fn is_time(&self, index: usize) -> bool {
+        time::is_valid(self.ends.bytes(self.payload.bytes(), index))
+    }
+
+    /// The clean text of a column, before it is checked or cut.
+    fn whole(&self, index: usize) -> &'a str {
+        self.text_ends.as_ref().unwrap_or(&self.ends).text(self.text, index)
     }
 
     /// Some scheduler events have directory and id in two columns, others in one; as in Butler SOS,
     /// the one is split where the two are empty. It is kept only where it is the one that counts.
     fn settle_user(&mut self) {
-        let whole = self.text(Column::UserFull);
+        let [directory, id, whole] = USER.map(|column| self.text(column));
         if whole.is_empty() {
             return;
         }
-        let apart = self.text(Column::UserDirectory).len() + self.text(Column::UserId).len();
         let mut parts = whole.split('\\');
-        match (apart, parts.next(), parts.next()) {
-            (0, Some(directory), Some(id)) => {
-                self.set_text(Column::UserDirectory, directory);
-                self.set_text(Column::UserId, id);
-            }
-            _ => self.set_text(Column::UserFull, ""),
-        }
+        let (user, altered) = match (directory.len() + id.len(), parts.next(), parts.next()) {
+            (0, Some(directory), Some(id)) => ([directory, id, whole], &USER[..2]),
+            _ => ([directory, id, ""], &USER[2..]),
+        };
+        self.user = Some(user);
+        let positions = altered.iter().filter_map(|&column| self.kind.layout().position(column));
+        self.altered |= positions.fold(0, |bits, index| bits | 1 << index);
     }
+}
 
-    fn set_text(&mut self, column: Column, text: &'a str) {
-        if let Some(index) = self.kind.layout().position(column) {
-            self.fields[index] = Field::Text(text);
-            self.altered |= 1 << index;
-        }
-    }
+/// The columns that [`Event::settle_user`] settles.
+const USER: [Column; 3] = [Column::UserDirectory, Column::UserId, Column::UserFull];
+
+/// Indices of the bits that are set.
+fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let index = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(index)
+    })
 }
 
 /// What the proxy writes before a user agent.
@@ -462,56 +552,14 @@ pub fn parse<'a>(
     payload: impl Into<Payload<'a>>,
     scratch: &'a mut Vec<u8>,
 ) -> Result<Event<'a>, ParseError> {
-    read(listener, payload.into(), scratch)
-}
-
-fn read<'a>(
-    listener: Listener,
-    payload: Payload<'a>,
-    scratch: &'a mut Vec<u8>,
-) -> Result<Event<'a>, ParseError> {
-    let bytes = payload.bytes();
-    if bytes.is_empty() {
-        return Err(ParseError::Empty);
+    // Filled in where it lies: moving its hundreds of bytes would cost more than finding the fields.
+    let mut result = Ok(Event::unread(payload.into()));
+    if let Ok(event) = &mut result
+        && let Err(error) = event.read(listener, scratch)
+    {
+        result = Err(error);
     }
-    // Filled in where it lies: it has a thousand bytes.
-    let mut event = Event {
-        kind: Kind::QixPerf,
-        flags: Flags::default(),
-        activity_is_user: true,
-        user_message: "",
-        altered: 0,
-        payload,
-        ends: Ends::NONE,
-        plain: Plain::NONE,
-        fields: [Field::Text(""); COLUMNS_MAX],
-    };
-    let controls = scan(payload, &mut event.ends, &mut event.plain);
-    let kind = kind_of(listener, event.ends.bytes(bytes, 0))?;
-    let layout = kind.layout();
-    let reading = Reading::choose(layout, bytes, &event.ends);
-    reading.apply(layout, bytes, &mut event.ends);
-    event.kind = kind;
-    event.flags.short = reading.short;
-    event.flags.surplus = reading.surplus;
-    event.flags.ambiguous = reading.ambiguous;
-    event.activity_is_user = !is_without_user(kind, bytes, &event.ends);
-    if let Some(text) = text::as_is(bytes, controls) {
-        event.fill(text, None);
-    } else {
-        let (text, invalid_utf8) = text::clean(bytes, scratch);
-        event.flags.invalid_utf8 = invalid_utf8;
-        event.altered = u32::MAX;
-        // Nothing that was removed or replaced is a separator, so the same reading fits.
-        let mut clean_ends = Ends::NONE;
-        scan(text.as_bytes().into(), &mut clean_ends, &mut { Plain::NONE });
-        reading.apply(layout, text.as_bytes(), &mut clean_ends);
-        event.fill(text, Some(&clean_ends));
-    }
-    if kind == Kind::Scheduler {
-        event.settle_user();
-    }
-    Ok(event)
+    result
 }
 
 /// The kind that the first field names on this port.
@@ -533,41 +581,6 @@ fn kind_of(listener: Listener, source: &[u8]) -> Result<Kind, ParseError> {
     Kind::ALL.into_iter().find(is_named).ok_or_else(|| {
         if source.contains(&0) { ParseError::Malformed } else { ParseError::UnknownType }
     })
-}
-
-/// A datagram as it came and as clean text. If nothing had to be cleaned, these are the same.
-struct Line<'a, 'e> {
-    raw: Payload<'a>,
-    raw_ends: &'e Ends,
-    text: &'a str,
-    ends: &'e Ends,
-}
-
-impl<'a> Line<'a, '_> {
-    #[inline]
-    fn raw(&self, index: usize) -> &'a [u8] {
-        self.raw_ends.bytes(self.raw.bytes(), index)
-    }
-
-    #[inline]
-    fn text(&self, index: usize) -> &'a str {
-        self.ends.text(self.text, index)
-    }
-}
-
-fn is_without_user(kind: Kind, raw: &[u8], ends: &Ends) -> bool {
-    let session = kind.layout().position(Column::ProxySessionId);
-    kind == Kind::QixPerf && session.is_some_and(|index| ends.bytes(raw, index) == b"0")
-}
-
-/// Length of a UUID with hyphens, which is the only form that counts.
-const UUID_LEN: usize = 36;
-
-fn uuid_of(raw: &[u8]) -> Option<Uuid> {
-    if raw.len() != UUID_LEN {
-        return None;
-    }
-    Uuid::try_parse_ascii(raw).ok()
 }
 
 fn int_of(raw: &[u8], min: i64, fallback: i64) -> Int {

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::{Int, Payload};
+use super::Int;
+use super::scan::Marks;
 
 /// Doubles are exact up to here: larger integers lose their last digits in JavaScript.
 const EXACT_MAX: i64 = 1 << 53;
@@ -14,88 +15,39 @@ const EXACT_MAX: i64 = 1 << 53;
 /// One more than the largest `i64`, and exactly representable.
 const I64_END: f64 = 9_223_372_036_854_775_808.0;
 
-/// Digits that are read at once: a word has room for no more.
-const WORD: usize = 8;
-
-/// Powers of ten by which so many decimals divide.
-const POWERS: [u32; WORD + 1] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+/// Digits of which every number fits a double, and is the only one so short that gives this double.
+const DIGITS_MAX: usize = 15;
 
 /// Decimals that JavaScript writes without an exponent, however small the number.
 const DECIMALS_MAX: usize = 6;
 
-/// The whole number that the field is, if it is nothing but one to eight digits; and whether JSON
-/// has the same text for it. This is nearly every number, in a few instructions that do not depend
-/// on how long it is.
+/// Whether JSON has the same text for the whole number that the field is; false when that is not
+/// known. `digits` marks the digits of the line. True for nearly every number, in a few instructions
+/// that do not depend on how long it is.
 #[inline]
-pub(super) fn whole(payload: Payload<'_>, field: Option<Range<usize>>) -> Option<(i64, bool)> {
-    let field = field?;
-    let digits = *payload.window::<WORD>(field.start)?;
-    let value = number_of(digits, field.len())?;
-    Some((value.into(), field.len() == 1 || digits[0] != b'0'))
+pub(super) fn is_whole(line: &[u8], digits: &Marks, field: Option<Range<usize>>) -> bool {
+    field.is_some_and(|field| {
+        (1..=DIGITS_MAX).contains(&field.len())
+            && digits.cover(field.start, field.len())
+            && (field.len() == 1 || line[field.start] != b'0')
+    })
 }
 
-/// The number that the field is, if it is nothing but one to eight digits and perhaps a point and as
-/// many decimals; and whether JSON has the same text for it.
+/// The same of a number that may have decimals.
 #[inline]
-pub(super) fn decimal(payload: Payload<'_>, field: Option<Range<usize>>) -> Option<(f64, bool)> {
-    let field = field?;
-    let first = *payload.window::<WORD>(field.start)?;
-    let point = point_in(first).min(field.len());
-    let whole = number_of(first, point)?;
-    let usual = point == 1 || first[0] != b'0';
-    if point == field.len() {
-        return Some((whole.into(), usual));
+pub(super) fn is_decimal(line: &[u8], digits: &Marks, field: Option<Range<usize>>) -> bool {
+    let Some(field) = field else { return false };
+    let bits = digits.from(field.start);
+    let whole = bits.trailing_ones() as usize;
+    if whole == 0 || field.len() > DIGITS_MAX || whole > 1 && line[field.start] == b'0' {
+        return false;
     }
-    // What is longer than a word without a point in it goes on with anything.
-    if payload.window(field.start + point) != Some(b".") {
-        return None;
-    }
-    let decimals = field.len() - point - 1;
-    let behind = *payload.window::<WORD>(field.start + point + 1)?;
-    let power = POWERS[decimals.min(WORD)];
-    let scaled = u64::from(whole) * u64::from(power) + u64::from(number_of(behind, decimals)?);
-    // Both are below 2^53 and exact, so one division gives the nearest double.
-    #[expect(clippy::cast_precision_loss, reason = "at most sixteen digits; see below")]
-    let value = (scaled < 1 << 53).then_some(scaled as f64 / f64::from(power))?;
-    let shortest = decimals <= DECIMALS_MAX && behind[decimals - 1] != b'0';
-    Some((value, usual && shortest))
-}
-
-/// Where the first point is; eight if there is none.
-#[inline]
-const fn point_in(text: [u8; WORD]) -> usize {
-    const LOW: u64 = u64::from_ne_bytes([0x7F; WORD]);
-    let zero_if_point = u64::from_le_bytes(text) ^ u64::from_ne_bytes([b'.'; WORD]);
-    // Adding sets the high bit of every byte with a low bit, and cannot carry into the next byte.
-    let points = !(((zero_if_point & LOW) + LOW) | zero_if_point | LOW);
-    points.trailing_zeros() as usize / WORD
-}
-
-/// The number that the first `len` bytes are, if they are one to eight digits.
-#[inline]
-fn number_of(text: [u8; WORD], len: usize) -> Option<u32> {
-    const ZEROS: u64 = u64::from_ne_bytes([b'0'; WORD]);
-    const PAIRS: u64 = 0x0000_00FF_0000_00FF;
-    if len == 0 || len > WORD {
-        return None;
-    }
-    // The digits move to the end of the word, and zeros take the place in front of them.
-    let shift = u64::BITS as usize - WORD * len;
-    let word = u64::from_le_bytes(text) << shift | ZEROS & !(u64::MAX << shift);
-    let values = word ^ ZEROS;
-    // Above nine, or no digit at all: the high bit gets set.
-    if (values.wrapping_add(u64::from_ne_bytes([0x76; WORD])) | values)
-        & u64::from_ne_bytes([0x80; WORD])
-        != 0
-    {
-        return None;
-    }
-    // Each second byte becomes a number of two digits; then four of these are weighed and added.
-    let pairs = values.wrapping_mul(10) + (values >> 8);
-    let high = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
-    let low = (pairs >> 16 & PAIRS).wrapping_mul(1 + (10_000 << 32));
-    u32::try_from(high.wrapping_add(low) >> 32).ok()
+    let Some(decimals) = field.len().checked_sub(whole + 1) else { return true };
+    let behind = (bits >> whole >> 1).trailing_ones() as usize;
+    line[field.start + whole] == b'.'
+        && behind >= decimals
+        && (1..=DECIMALS_MAX).contains(&decimals)
+        && line[field.end - 1] != b'0'
 }
 
 /// The whole number at the start of the text.
@@ -194,52 +146,68 @@ fn trim_start(mut text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::{Ends, scan};
     use super::*;
     use proptest::prelude::*;
 
-    type Read<T> = fn(Payload<'_>, Option<Range<usize>>) -> Option<(T, bool)>;
+    type Is = fn(&[u8], &Marks, Option<Range<usize>>) -> bool;
 
-    /// With something behind it that must not count.
-    fn quick<T>(read: Read<T>, text: &str, behind: &str) -> Option<(T, bool)> {
-        let all = format!(";{text}{behind}");
-        read(Payload::new(all.as_bytes(), text.len() + 1), Some(1..text.len() + 1))
+    /// With something around it that must not count.
+    fn is(short_cut: Is, text: &str, behind: &str) -> bool {
+        let line = format!("1;{text};{behind}");
+        let (mut ends, mut marks) = (Ends::NONE, [Marks::NONE; 2]);
+        scan(line.as_bytes().into(), &mut ends, marks.each_mut());
+        short_cut(line.as_bytes(), &marks[1], Some(2..text.len() + 2))
     }
 
     proptest! {
         #[test]
-        fn the_short_cuts_read_what_the_long_way_reads(
+        fn what_takes_the_short_cut_is_written_as_it_came(
             text in prop_oneof![
-                "[0-9]{0,10}", "[0-9]{0,9}[.][0-9]{0,9}", "[0-9.;+e -]{0,10}", "[ -~]{0,6}",
+                "[0-9]{0,18}", "[0-9]{0,9}[.][0-9]{0,9}", "[0-9.+e -]{0,10}", "[ -:<-~]{0,6}",
             ],
             behind in "[0-9.;]{0,3}.{16}",
         ) {
-            if let Some((value, same)) = quick(whole, &text, &behind) {
-                prop_assert_eq!(int(text.as_bytes()), Some(Int::Value(value)));
-                prop_assert_eq!(same, value.to_string() == text);
+            if is(is_whole, &text, &behind) {
+                let Some(Int::Value(value)) = int(text.as_bytes()) else { panic!("{text}") };
+                prop_assert_eq!(value.to_string(), &*text);
             }
-            if let Some((value, same)) = quick(decimal, &text, &behind) {
-                prop_assert_eq!(float(text.as_bytes()).to_bits(), value.to_bits());
-                // What `f64` shows is what JavaScript shows, from 1e-6 to 1e21.
-                prop_assert!(!same || value.to_string() == text, "{} {}", text, value);
+            if is(is_decimal, &text, &behind) {
+                prop_assert_eq!(float(text.as_bytes()).to_string(), &*text);
             }
+            let short = text.parse::<u64>().is_ok_and(|value| value.to_string() == text);
+            let short = short && text.len() <= DIGITS_MAX;
+            prop_assert_eq!(is(is_whole, &text, &behind), short);
+            prop_assert!(is(is_decimal, &text, &behind) || !short);
         }
     }
 
     #[test]
-    fn the_short_cuts_take_the_usual_numbers() {
-        const BEHIND: &str = ";9.9;9999999999";
-        for text in ["0", "7", "1437", "12345678"] {
-            assert_eq!(quick(whole, text, BEHIND), Some((text.parse().unwrap(), true)));
-            assert_eq!(quick(decimal, text, BEHIND), Some((text.parse().unwrap(), true)));
+    fn usual_numbers_take_the_short_cuts() {
+        const BEHIND: &str = "9.9;9999999999";
+        for text in ["0", "7", "1437", "12345678", "123456789012345"] {
+            assert!(is(is_whole, text, BEHIND) && is(is_decimal, text, BEHIND), "{text}");
         }
-        for text in ["12.503", "0.25", "12345678.123456"] {
-            assert_eq!(quick(decimal, text, BEHIND), Some((text.parse().unwrap(), true)));
+        for text in ["12.503", "0.25", "12345678.123456", "0.000001"] {
+            assert!(is(is_decimal, text, BEHIND) && !is(is_whole, text, BEHIND), "{text}");
         }
-        for text in ["007", "1.50", "00.5", "1.0", "0.0000001"] {
-            assert!(quick(decimal, text, BEHIND).is_some_and(|(_, same)| !same), "{text}");
-        }
-        for text in ["", "-1", "1e3", ".5", "5.", "1.2.3", "123456789", "1.123456789"] {
-            assert_eq!(quick(decimal, text, BEHIND), None, "{text}");
+        for text in [
+            "007",
+            "1.50",
+            "00.5",
+            "1.0",
+            "0.0000001",
+            "",
+            "-1",
+            "1e3",
+            ".5",
+            "5.",
+            "1.2.3",
+            "1.",
+            "1234567890123456",
+            "1.1234567",
+        ] {
+            assert!(!is(is_whole, text, BEHIND) && !is(is_decimal, text, BEHIND), "{text}");
         }
     }
 

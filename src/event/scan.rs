@@ -1,5 +1,5 @@
 //! One look at every byte of a datagram: where the separators are, which bytes no destination has
-//! to escape, and whether there is a control character.
+//! to escape, which are digits, and whether there is a control character.
 //!
 //! A field of an event has some fourteen bytes and its length cannot be foreseen, so searching field
 //! by field costs more in mispredicted branches than in comparing. Here bytes become bits, 64 at a
@@ -7,6 +7,9 @@
 //!
 //! Two versions of the innermost step: AVX2 where the processor has it, and a plain one, which property
 //! tests hold equal.
+
+#[cfg(target_arch = "x86_64")]
+use std::hint::black_box;
 
 use super::Payload;
 use super::layout::COLUMNS_MAX;
@@ -17,9 +20,9 @@ const BLOCK: usize = 64;
 /// Positions written at once.
 const STRIDE: usize = 8;
 
-/// Bytes of which it is remembered whether they are plain. Longer datagrams have long messages,
-/// which are rarely plain anyway.
-const PLAIN_BYTES: usize = 1024;
+/// Bytes of which it is remembered what they are. Longer datagrams have long messages, which are
+/// rarely plain anyway.
+const MARKED: usize = 1024;
 
 /// Whether a byte is written as it is wherever it goes: in a tag, in a string, in JSON.
 ///
@@ -39,6 +42,7 @@ pub const fn is_plain(byte: u8) -> bool {
 struct Bits {
     separators: u64,
     plain: u64,
+    digits: u64,
     controls: u64,
 }
 
@@ -49,6 +53,7 @@ fn classify_each(block: &[u8; BLOCK]) -> Bits {
     for (index, &byte) in block.iter().enumerate() {
         bits.separators |= u64::from(byte == b';') << index;
         bits.plain |= u64::from(is_plain(byte)) << index;
+        bits.digits |= u64::from(byte.is_ascii_digit()) << index;
         bits.controls |= u64::from(byte < 0x20 || byte == 0x7F) << index;
     }
     bits
@@ -63,37 +68,38 @@ fn classify_each(block: &[u8; BLOCK]) -> Bits {
     clippy::cast_ptr_alignment,
     reason = "vectors of bytes are signed; the load needs no alignment"
 )]
-#[target_feature(enable = "avx2,popcnt")]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 #[inline]
 fn classify_vectors(block: &[u8; BLOCK]) -> Bits {
-    use std::hint::black_box;
-
     use std::arch::x86_64::{
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
-        _mm256_or_si256, _mm256_set1_epi8,
+        _mm256_or_si256, _mm256_set1_epi8, _mm256_sub_epi8,
     };
-    let mut bits = Bits::default();
     let (halves, _) = block.as_chunks::<32>();
-    for (index, half) in halves.iter().enumerate() {
-        // SAFETY: the load reads the 32 bytes of `half`, which need no alignment for it.
-        let bytes = unsafe { _mm256_loadu_si256(half.as_ptr().cast::<__m256i>()) };
-        let all = |byte: u8| _mm256_set1_epi8(byte as i8);
-        let equal = |byte: u8| _mm256_cmpeq_epi8(bytes, all(byte));
-        let at_most = |byte: u8| _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, all(byte)), bytes);
+    // SAFETY: the load reads the 32 bytes of `half`, which need no alignment for it.
+    let load = |half: &[u8; 32]| unsafe { _mm256_loadu_si256(half.as_ptr().cast::<__m256i>()) };
+    let halves = [load(&halves[0]), load(&halves[1])];
+    let all = |byte: u8| _mm256_set1_epi8(byte as i8);
+    let at_most = |bytes, byte: u8| _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, all(byte)), bytes);
+    let equal = |bytes, byte: u8| _mm256_cmpeq_epi8(bytes, all(byte));
+    let mask = |classes: [__m256i; 2]| {
+        let [low, high] = classes.map(|class| _mm256_movemask_epi8(class) as u32);
         // Without the black box LLVM 22 takes the masks apart, bit by bit: five times slower.
-        let mask =
-            |vector| u64::from(black_box(_mm256_movemask_epi8(vector)) as u32) << (index * 32);
-        let compared = _mm256_cmpeq_epi8(_mm256_or_si256(bytes, all(3)), all(b'?'));
-        let special = _mm256_or_si256(
-            _mm256_or_si256(at_most(b'"'), compared),
-            _mm256_or_si256(equal(b','), equal(b'\\')),
-        );
-        bits.separators |= mask(equal(b';'));
-        bits.plain |= mask(special);
-        bits.controls |= mask(_mm256_or_si256(at_most(0x1F), equal(0x7F)));
+        black_box(u64::from(low) | (u64::from(high) << 32))
+    };
+    let special = |bytes| {
+        let compared = equal(_mm256_or_si256(bytes, all(3)), b'?');
+        let quoted = _mm256_or_si256(equal(bytes, b','), equal(bytes, b'\\'));
+        _mm256_or_si256(_mm256_or_si256(at_most(bytes, b'"'), compared), quoted)
+    };
+    let control = |bytes| _mm256_or_si256(at_most(bytes, 0x1F), equal(bytes, 0x7F));
+    let digit = |bytes| at_most(_mm256_sub_epi8(bytes, all(b'0')), 9);
+    Bits {
+        separators: mask(halves.map(|bytes| equal(bytes, b';'))),
+        plain: !mask(halves.map(special)),
+        digits: mask(halves.map(digit)),
+        controls: mask(halves.map(control)),
     }
-    bits.plain = !bits.plain;
-    bits
 }
 
 /// Where the fields of a line end.
@@ -108,44 +114,63 @@ pub(super) struct Ends {
     pub(super) found: usize,
 }
 
-/// Which of the first bytes are plain, a bit for each.
+/// A bit for each of the first bytes of a line.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plain([u64; PLAIN_BYTES / BLOCK + 1]);
+pub(super) struct Marks([u8; MARKED / 8 + 8]);
 
-impl Plain {
+impl Marks {
     /// None.
-    pub(super) const NONE: Self = Self([0; PLAIN_BYTES / BLOCK + 1]);
+    pub(super) const NONE: Self = Self([0; MARKED / 8 + 8]);
 
-    /// Whether all of these bytes are known to be plain. Of long fields it is not known: they rarely
-    /// are.
+    /// The bits from a byte on, the first one lowest: 57 of them at least, if the line has so many.
     #[inline]
-    pub(super) fn covers(&self, start: usize, len: usize) -> bool {
-        let (word, shift) = (start / BLOCK, start % BLOCK);
-        let [low, high] =
-            self.0.get(word..).and_then(<[u64]>::first_chunk).copied().unwrap_or_default();
-        // Shifted in two steps, since a shift by 64 is none.
-        let bits = low >> shift | high << 1 << (BLOCK - 1 - shift);
-        len <= BLOCK && bits.trailing_ones() as usize >= len
+    pub(super) fn from(&self, start: usize) -> u64 {
+        let word = self.0.get(start / 8..).and_then(<[u8]>::first_chunk);
+        u64::from_le_bytes(word.copied().unwrap_or_default()) >> (start % 8)
+    }
+
+    /// Whether all of these bytes are known to be marked. Of long fields it is not known.
+    #[inline]
+    pub(super) fn cover(&self, start: usize, len: usize) -> bool {
+        self.from(start).trailing_ones() as usize >= len
+    }
+
+    #[inline]
+    fn set(&mut self, start: usize, bits: u64) {
+        let words = self.0[..MARKED / 8].as_chunks_mut().0;
+        if let Some(word) = words.get_mut(start / BLOCK) {
+            *word = bits.to_le_bytes();
+        }
     }
 }
 
-/// Looks at a line: finds the ends of its fields and which of its bytes are plain. Answers whether
-/// there is a control character: 0x00–0x1F and 0x7F, as in the payload reference.
+/// Looks at a line: finds the ends of its fields, and which of its bytes are plain and which digits.
+/// Answers whether there is a control character: 0x00–0x1F and 0x7F, as in the payload reference.
 #[inline]
-pub(super) fn scan(payload: Payload<'_>, ends: &mut Ends, plain: &mut Plain) -> bool {
+pub(super) fn scan(payload: Payload<'_>, ends: &mut Ends, marks: [&mut Marks; 2]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+    if has_vectors() {
         #[allow(unsafe_code, reason = "a call of what not every processor can do")]
-        // SAFETY: the processor has AVX2 and what came with it.
-        return unsafe { scan_vectors(payload, ends, plain) };
+        // SAFETY: the processor has all of it, as was just asked.
+        return unsafe { scan_vectors(payload, ends, marks) };
     }
-    scan_with(classify_each, payload, ends, plain)
+    scan_with(classify_each, payload, ends, marks)
+}
+
+/// Whether the processor has what [`classify_vectors`] needs, and what makes the most of bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn has_vectors() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,popcnt")]
-fn scan_vectors(payload: Payload<'_>, ends: &mut Ends, plain: &mut Plain) -> bool {
-    scan_with(|block| classify_vectors(block), payload, ends, plain)
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+fn scan_vectors(payload: Payload<'_>, ends: &mut Ends, marks: [&mut Marks; 2]) -> bool {
+    scan_with(|block| classify_vectors(block), payload, ends, marks)
 }
 
 /// Compiled once for each version, with what its processor can do.
@@ -155,7 +180,7 @@ fn scan_with(
     classify: impl Fn(&[u8; BLOCK]) -> Bits,
     payload: Payload<'_>,
     ends: &mut Ends,
-    plain: &mut Plain,
+    [plain, digits]: [&mut Marks; 2],
 ) -> bool {
     let line = payload.bytes();
     let mut controls = 0;
@@ -172,12 +197,12 @@ fn scan_with(
             let within = (1 << inside) - 1;
             bits.separators &= within;
             bits.plain &= within;
+            bits.digits &= within;
             bits.controls &= within;
         }
         controls |= bits.controls;
-        if let Some(word) = plain.0[..PLAIN_BYTES / BLOCK].get_mut(start / BLOCK) {
-            *word = bits.plain;
-        }
+        plain.set(start, bits.plain);
+        digits.set(start, bits.digits);
         ends.push(start, bits.separators);
     }
     ends.close(line.len());
@@ -212,7 +237,7 @@ impl Ends {
     }
 }
 
-/// A position as it is kept. Datagrams have at most 65 535 bytes.
+/// A position or length as it is kept. Datagrams have at most 65 535 bytes.
 #[expect(clippy::cast_possible_truncation, reason = "see above; of longer lines the rest is lost")]
 pub(super) const fn offset(position: usize) -> u32 {
     position as u32
@@ -235,7 +260,7 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         fn both_versions_agree(block in prop::array::uniform32(any::<[u8; 2]>())) {
             let block = block.as_flattened().try_into().unwrap();
-            prop_assume!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt"));
+            prop_assume!(has_vectors());
             #[allow(unsafe_code, reason = "a call of what not every processor can do")]
             // SAFETY: asked above.
             let vectors = unsafe { classify_vectors(block) };
@@ -253,29 +278,33 @@ mod tests {
             let mut bytes = line.clone();
             bytes.extend(std::iter::repeat_n(b';', padding));
             let payload = Payload::new(&bytes, line.len());
-            for scan in [scan, |payload: Payload<'_>, ends: &mut Ends, plain: &mut Plain| {
-                scan_with(classify_each, payload, ends, plain)
+            for scan in [scan, |payload: Payload<'_>, ends: &mut Ends, marks: [&mut Marks; 2]| {
+                scan_with(classify_each, payload, ends, marks)
             }] {
-                let (mut ends, mut plain) = (Ends::NONE, Plain::NONE);
-                let controls = scan(payload, &mut ends, &mut plain);
+                let (mut ends, mut plain, mut digits) = (Ends::NONE, Marks::NONE, Marks::NONE);
+                let controls = scan(payload, &mut ends, [&mut plain, &mut digits]);
                 let found: Vec<usize> =
                     ends.positions[..ends.found].iter().map(|&at| at as usize).collect();
                 prop_assert_eq!(found, naive(&line));
                 prop_assert_eq!(controls, line.iter().any(|&byte| byte < 0x20 || byte == 0x7F));
                 let from = from.min(line.len());
                 let piece = &line[from..(from + len).min(line.len())];
+                // A word, wherever in a byte the first bit is.
+                let known = piece.len() <= 57 && from + piece.len() <= MARKED;
                 let all_plain = piece.iter().all(|&byte| is_plain(byte));
-                let known = piece.len() <= BLOCK && from + piece.len() <= PLAIN_BYTES
-                    || piece.is_empty();
-                prop_assert_eq!(plain.covers(from, piece.len()), known && all_plain);
+                let all_digits = piece.iter().all(u8::is_ascii_digit);
+                for (marks, all) in [(&plain, all_plain), (&digits, all_digits)] {
+                    prop_assert!(all || !marks.cover(from, piece.len()));
+                    prop_assert!(!all || !known || marks.cover(from, piece.len()));
+                }
             }
         }
     }
 
     #[test]
     fn nothing_has_one_empty_field() {
-        let (mut ends, mut plain) = (Ends::NONE, Plain::NONE);
-        assert!(!scan(Payload::from(b""), &mut ends, &mut plain));
+        let (mut ends, mut marks) = (Ends::NONE, [Marks::NONE; 2]);
+        assert!(!scan(Payload::from(b""), &mut ends, marks.each_mut()));
         assert_eq!((ends.found, ends.positions[0]), (1, 0));
     }
 }

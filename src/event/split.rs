@@ -15,9 +15,9 @@
 
 use std::ops::Range;
 
-use super::layout::{Check, Column, ColumnSpec, Layout, MESSAGE, Surplus};
+use super::layout::{Check, Column, ColumnSpec, LANES, Layout, MESSAGE, Surplus};
 use super::scan::{Ends, offset};
-use super::{number, text, time, uuid_of};
+use super::{id, number, text, time};
 
 impl Ends {
     /// Lets one column have all surplus separators: those after it are found from the right.
@@ -37,6 +37,25 @@ impl Ends {
         }
         let start = if index == 0 { 0 } else { self.positions[index - 1] as usize + 1 };
         Some(start..self.positions[index] as usize)
+    }
+
+    /// Fields that are longer than their limit or as long as the mark of what is not set, one bit
+    /// each: of all others it is known that they are neither cut nor unset. Says nothing of the first.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "three arrays, of which one is read in two places"
+    )]
+    #[inline]
+    pub fn unusual(&self, limits: &[u32; LANES]) -> u32 {
+        let mut unusual = 0;
+        for index in 1..LANES {
+            // Beyond the fields that were found, nobody asks.
+            let before = self.positions[index - 1].wrapping_add(1);
+            let len = self.positions[index].wrapping_sub(before);
+            let asks = (len > limits[index]) | (len == offset(text::NOT_SET.len()));
+            unusual |= if asks { 1 << index } else { 0 };
+        }
+        unusual
     }
 
     /// A field; empty if it is missing.
@@ -120,8 +139,8 @@ fn holds(layout: &Layout, line: &[u8], ends: &Ends) -> bool {
 
 fn is_plausible(spec: &ColumnSpec, raw: &[u8]) -> bool {
     match (spec.check, spec.column) {
-        (Check::Uuid, Column::ProxySessionId) => raw == b"0" || uuid_of(raw).is_some(),
-        (Check::Uuid, _) => uuid_of(raw).is_some(),
+        (Check::Uuid, Column::ProxySessionId) => raw == b"0" || id::parse(raw).is_some(),
+        (Check::Uuid, _) => id::parse(raw).is_some(),
         (Check::Time, _) => time::is_valid(raw),
         (Check::Int { .. }, _) => number::int(raw).is_some(),
         (_, Column::UserFull) => memchr::memchr(b'\\', raw).is_some(),

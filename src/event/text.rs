@@ -1,7 +1,7 @@
 //! Text without control characters, cut to its limit.
 
 /// What log4net writes for a property that is not set (difference 18).
-const NOT_SET: &str = "(null)";
+pub(super) const NOT_SET: &str = "(null)";
 
 /// The datagram as text, if it can be used where it lies: valid UTF-8 without control characters.
 pub(super) fn as_is(payload: &[u8], controls: bool) -> Option<&str> {

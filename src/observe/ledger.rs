@@ -446,7 +446,7 @@ pub struct ListenerSnapshot {
     pub rejected: Rejects,
     /// Noticed.
     pub notes: Notes,
-    /// Events that seem to be lost before they reached the socket; no part of the equations.
+    /// Events that seem to be lost before they reached a shard; no part of the equations.
     #[serde(skip)]
     pub upstream_lost: u64,
     /// Accepted events per [`Kind`], in the order of [`Kind::ALL`].

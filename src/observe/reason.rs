@@ -11,11 +11,11 @@ use serde::ser::{SerializeMap, Serializer};
 use crate::event::ParseError;
 
 macro_rules! reasons {
-    ($(#[$doc:meta])* $enum:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
+    ($(#[$doc:meta])* $enum:ident { $($(#[doc = $about:literal])+ $variant:ident = $name:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum $enum { $($(#[$vdoc])* $variant,)+ }
+        pub enum $enum { $($(#[doc = $about])+ $variant,)+ }
 
         impl $enum {
             /// Every value, in the order of the discriminants.
@@ -32,6 +32,7 @@ macro_rules! reasons {
 
         impl Reason for $enum {
             const NAMES: &'static [&'static str] = &[$($name,)+];
+            const ABOUT: &'static [&'static str] = &[$(concat!($($about),+),)+];
             fn index(self) -> usize { self as usize }
         }
     };
@@ -41,6 +42,8 @@ macro_rules! reasons {
 pub trait Reason: Copy {
     /// The names, in the order of the discriminants.
     const NAMES: &'static [&'static str];
+    /// What each means, as the docs have it, with blanks around it.
+    const ABOUT: &'static [&'static str];
     /// The discriminant.
     fn index(self) -> usize;
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::event_lines;
@@ -15,6 +16,9 @@ use super::health::{Health, Report};
 use super::histogram::{Distribution, Latency};
 use super::ledger::{DestinationSnapshot, Ledger, ListenerSnapshot, Losses};
 use super::logging;
+use super::series::{Series, SeriesStats};
+use super::tap;
+use crate::enrich::AppNames;
 use crate::event::{Kind, Listener};
 
 /// What only the receive side can say about its sockets.
@@ -52,6 +56,12 @@ pub struct State {
     pub sockets: Box<dyn Sockets>,
     /// When the engine started.
     pub started: SystemTime,
+    /// Samples of single events, for whoever takes them first.
+    pub taps: tap::Readers,
+    /// Names of apps.
+    pub app_names: Arc<ArcSwap<AppNames>>,
+    /// The series that InfluxDB gets; empty without it.
+    pub series: Arc<Series>,
 }
 
 /// A JSON object with its members in a fixed order.
@@ -87,6 +97,8 @@ pub struct Stats {
     pub destinations: Named<String, DestinationStats>,
     /// Ringside's own points, per destination that gets them; no events among them.
     pub own_points: Named<String, DestinationStats>,
+    /// The series that InfluxDB gets of each measurement of events, estimated since the start.
+    pub series: Named<&'static str, SeriesStats>,
     /// Latencies per stage.
     pub latency: Named<&'static str, LatencyStats>,
     /// The engine's threads.
@@ -107,7 +119,7 @@ pub struct ListenerStats {
     pub counts: ListenerSnapshot,
     /// Datagrams that the kernel dropped before Ringside saw them.
     pub kernel_dropped: u64,
-    /// Events that were lost between Sense and the socket, estimated from gaps in row numbers.
+    /// Events that never reached a shard, estimated from gaps in row numbers; see [`crate::upstream`].
     pub upstream_lost_estimate: u64,
     /// Accepted events per message type.
     pub accepted_by_source: Named<&'static str, u64>,
@@ -203,6 +215,7 @@ impl Stats {
             listeners: Named(listeners.collect()),
             destinations: destinations(snapshot.destinations),
             own_points: destinations(snapshot.own_points),
+            series: state.series.stats(),
             latency: Named(latency.into()),
             threads: ThreadStats::of(&report),
             log_lines_lost: Named(vec![
@@ -298,6 +311,7 @@ pub(super) mod tests {
         AssignCounts, DeliverCounts, DropReason, LossReason, Note, ReceiveCounts, RejectReason,
         ShardCounts,
     };
+    use crate::observe::series::{Measurement, Sketch};
 
     #[derive(Debug)]
     struct FixedSockets;
@@ -378,7 +392,21 @@ pub(super) mod tests {
             latency: Arc::new(latency),
             sockets: Box::new(FixedSockets),
             started: SystemTime::UNIX_EPOCH + STARTED,
+            taps: tap::Readers::default(),
+            app_names: Arc::default(),
+            series: Arc::new(sample_series()),
         }
+    }
+
+    /// Two series, which one tag makes.
+    fn sample_series() -> Series {
+        let tags = vec![("host".into(), Sketch::default())];
+        let measurement = Measurement { name: "log_event", sets: Sketch::default(), tags };
+        for hash in [1 << 60, 1 << 61] {
+            measurement.sets.add(hash);
+            measurement.tags[0].1.add(hash);
+        }
+        Series(vec![measurement])
     }
 
     /// What `sample_state` shows a minute after its start.
@@ -438,6 +466,8 @@ pub(super) mod tests {
                 "last_error": "no route to <b>host</b>"
             })
         );
+        let series = json!({ "log_event": { "series": 2, "tags": { "host": 2 } } });
+        assert_eq!(value["series"], series);
         let idle = &value["destinations"]["new_relic:First \"A\""];
         assert_eq!((&idle["oldest_s"], &idle["last_error"]), (&json!(0.0), &Value::Null));
     }

@@ -88,7 +88,7 @@ impl BufRing {
     pub(super) unsafe fn push(&mut self, slots: &Slots, slot: u16) {
         assert!(!self.is_full(), "more buffers than entries");
         let index = usize::from(self.tail & (self.entries - 1));
-        // A slot is at most 68 KiB.
+        // A slot is at most 65 KiB.
         let len = u32::try_from(slots.slot_size()).unwrap_or(u32::MAX);
         // SAFETY: the index is below `entries`, so the entry lies within the mapping, which is
         // page-aligned. The kernel does not read the entry before the tail says so. The tail field is
@@ -139,7 +139,7 @@ mod tests {
                 // SAFETY: the ring is not registered: no kernel writes to the slot.
                 unsafe { ring.push(pool.slots(), slot) };
                 let entry = raw(&ring, usize::from(ring.tail.wrapping_sub(1) & 3));
-                assert_eq!((entry.bid, entry.len), (slot, 4096));
+                assert_eq!((entry.bid, entry.len as usize), (slot, pool.slots().slot_size()));
                 assert_eq!(
                     raw(&ring, 0).tail,
                     (round - 1) * 4,

@@ -85,10 +85,6 @@ impl ShardEnd {
     /// The next lease.
     pub fn take(&mut self) -> Option<Lease> {
         let handed = self.leases.pop().ok()?;
-        // The next datagram comes from another processor's cache while this one is worked on.
-        if let Ok(next) = self.leases.peek() {
-            self.slots.prefetch(next.slot, next.len as usize);
-        }
         Some(Lease {
             pool: self.slots.id(),
             slot: handed.slot,

@@ -28,6 +28,7 @@ mod admission;
 mod clock;
 mod gate;
 mod handoff;
+pub mod inspect;
 mod intake;
 mod mapping;
 mod pace;

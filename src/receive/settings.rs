@@ -125,6 +125,12 @@ impl Settings {
     pub const SOCKET_BUFFER: usize = 32 << 20;
     /// Gathering time unless told otherwise: the shortest that halves the cost per datagram.
     pub const GATHER: Duration = Duration::from_micros(500);
+
+    /// Longest datagram of any listener, in bytes.
+    pub(super) fn message_size_max(&self) -> usize {
+        let sizes = self.listeners.iter().flatten().map(|listener| listener.max_message_size);
+        sizes.max().unwrap_or_default()
+    }
 }
 
 impl Default for Settings {
@@ -214,7 +220,8 @@ pub enum ReceiveError {
     },
     /// A passed descriptor is something else.
     #[error(
-        "a socket passed by systemd cannot be used: {source}; use ListenDatagram= with a port in the          socket unit"
+        "a socket passed by systemd cannot be used: {source}; use ListenDatagram= with a port in the \
+         socket unit"
     )]
     NotOurKind {
         /// Which one, and what it is.
@@ -222,7 +229,8 @@ pub enum ReceiveError {
     },
     /// A passed socket has an address that is not configured.
     #[error(
-        "systemd passes a socket on {address}, but no listener has port {} there; make          ListenDatagram= of the socket unit and udpServerConfig agree", address.port()
+        "systemd passes a socket on {address}, but no listener has port {} there; make \
+         ListenDatagram= of the socket unit and udpServerConfig agree", address.port()
     )]
     NoListenerFor {
         /// Its address.

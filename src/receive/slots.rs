@@ -35,6 +35,8 @@ pub(super) const NAME_LEN: libc::socklen_t = 28;
 pub(super) const PAYLOAD: usize = HEADER + NAME;
 /// Longest payload of a UDP datagram, over IPv6 (65 535 less the UDP header); over IPv4 it is 65 507.
 pub(super) const PAYLOAD_MAX: usize = 65_527;
+/// Bytes that processors keep in their caches together, on x86-64 and nearly all others.
+const CACHE_LINE: usize = 64;
 /// Slots per pool at most: what the kernel takes for one ring of provided buffers.
 pub const SLOTS_MAX: usize = 32_768;
 /// Slots per pool at least: below, a quarter of the pool is no reserve worth its name.
@@ -71,11 +73,13 @@ impl Drop for Lease {
     }
 }
 
-/// Bytes that a processor fetches at once.
-const CACHE_LINE: usize = 64;
-
-/// The rest of a longer payload is found by the processor itself, which notices reading in sequence.
-const PREFETCH_MAX: usize = 1024;
+/// Bytes of a slot for datagrams up to this size.
+pub(super) fn slot_size(message_size_max: usize) -> usize {
+    let lines = (PAYLOAD + message_size_max.min(PAYLOAD_MAX)).div_ceil(CACHE_LINE);
+    // An odd number, so that the beginnings of the slots, which is all that most datagrams fill,
+    // spread over all sets of the caches: at a distance of whole pages they would share a few.
+    (lines | 1) * CACHE_LINE
+}
 
 /// The memory of one receiver's slots.
 #[derive(Debug)]
@@ -90,7 +94,7 @@ impl Slots {
     fn new(count: usize, message_size_max: usize) -> io::Result<Self> {
         static NEXT_ID: AtomicU32 = AtomicU32::new(0);
         assert!((SLOTS_MIN..=SLOTS_MAX).contains(&count), "checked by receive::start");
-        let slot_size = (PAYLOAD + message_size_max.min(PAYLOAD_MAX)).next_multiple_of(PAGE);
+        let slot_size = slot_size(message_size_max);
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             memory: Mapping::new(count * slot_size)?,
@@ -104,7 +108,7 @@ impl Slots {
         self.id
     }
 
-    /// Bytes per slot, a multiple of the page size.
+    /// Bytes per slot.
     pub(super) fn slot_size(&self) -> usize {
         self.slot_size
     }
@@ -125,18 +129,6 @@ impl Slots {
         // SAFETY: the range lies within the slot (asserted), the mapping is zeroed and lives as long
         // as `self`, and the caller promises that nobody writes.
         unsafe { std::slice::from_raw_parts(self.start_of(slot).add(offset), len) }
-    }
-
-    /// Has the processor fetch the beginning of a payload, which is about to be read.
-    pub(super) fn prefetch(&self, slot: u16, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for offset in (PAYLOAD..PAYLOAD + len.min(PREFETCH_MAX)).step_by(CACHE_LINE) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: prefetching reads nothing and cannot fault, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start_of(slot).wrapping_add(offset).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (slot, len);
     }
 
     /// The payload that a lease stands for.
@@ -267,10 +259,13 @@ impl Pool {
 
     fn release(&mut self, slot: u16, large: bool) {
         if large {
-            let size = self.slots.slot_size;
-            // SAFETY: the slot is neither with the kernel nor leased any more, and this thread alone
-            // can change that.
-            unsafe { self.slots.memory.discard(usize::from(slot) * size, size) };
+            let start = usize::from(slot) * self.slots.slot_size;
+            let end = start + self.slots.slot_size;
+            // The pages at both ends are shared with the slots before and after.
+            let pages = start.next_multiple_of(PAGE)..end / PAGE * PAGE;
+            // SAFETY: the slot is neither with the kernel nor leased any more, this thread alone can
+            // change that, and the pages lie within it.
+            unsafe { self.slots.memory.discard(pages.start, pages.len()) };
         }
         self.states[usize::from(slot)] = State::Free;
         self.free.push(slot);
@@ -288,7 +283,7 @@ mod tests {
     #[test]
     fn slots_hold_the_longest_datagram() {
         let pool = Pool::new(SLOTS_MIN, 65_507).expect("mapping");
-        assert_eq!(pool.slots().slot_size(), 68 * 1024);
+        assert!(pool.slots().slot_size() >= PAYLOAD + 65_507);
     }
 
     #[test]
@@ -335,11 +330,14 @@ mod tests {
     fn pages_of_large_datagrams_are_given_back() {
         let mut pool = Pool::new(SLOTS_MIN, 65_507).expect("mapping");
         let slot = pool.take().expect("slot");
-        let last = pool.slots().slot_size() - 1;
-        // SAFETY: the slot was taken from the pool and given to nobody.
-        unsafe { pool.slots().start_of(slot).add(last).write(7) };
+        let (inside, shared) = (pool.slots().slot_size() / 2, pool.slots().slot_size() - 1);
+        for at in [inside, shared] {
+            // SAFETY: the slot was taken from the pool and given to nobody.
+            unsafe { pool.slots().start_of(slot).add(at).write(7) };
+        }
         pool.recycle(slot, KEEP_MAX + 1);
         // SAFETY: the slot is free.
-        assert_eq!(unsafe { pool.slots().bytes(slot, last, 1) }, [0]);
+        let byte = |at| unsafe { pool.slots().bytes(slot, at, 1) }[0];
+        assert_eq!((byte(inside), byte(shared)), (0, 7));
     }
 }

@@ -116,6 +116,11 @@ fn bind_group(address: SocketAddr, only_v6: bool, receivers: usize) -> io::Resul
     Ok(group)
 }
 
+/// A socket that nobody can send to.
+pub(super) fn unbound() -> io::Result<Socket> {
+    Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+}
+
 fn open(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {

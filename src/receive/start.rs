@@ -314,8 +314,7 @@ pub fn start(settings: Settings, ledger: &Arc<Ledger>) -> Result<Receivers, Rece
 }
 
 fn pool(settings: &Settings) -> Result<Pool, ReceiveError> {
-    let sizes = settings.listeners.iter().flatten().map(|listener| listener.max_message_size);
-    Pool::new(settings.slots, sizes.max().unwrap_or_default())
+    Pool::new(settings.slots, settings.message_size_max())
         .map_err(|source| ReceiveError::Memory { slots: settings.slots, source })
 }
 

@@ -160,6 +160,8 @@ pub(super) struct Complaint {
     pub(super) result: &'static str,
     pub(super) origin: &'static str,
     pub(super) context: &'static str,
+    /// What is said when an engine fails.
+    pub(super) incident: bool,
 }
 
 /// What most complaints leave empty.
@@ -172,6 +174,7 @@ const PLAIN: Complaint = Complaint {
     result: "",
     origin: "",
     context: "",
+    incident: false,
 };
 
 /// Complaints of the engine.
@@ -206,6 +209,7 @@ pub(super) const ENGINE: &[Complaint] = &[
         subsystem: "System.Engine.Engine",
         message: "Lost the connector on %h, load of %a aborted",
         command: "System",
+        incident: true,
         ..PLAIN
     },
 ];
@@ -220,6 +224,7 @@ pub(super) const PROXY: &[Complaint] = &[
         result: "500",
         origin: "AppAccess",
         context: "/app/%a",
+        incident: true,
         ..PLAIN
     },
     Complaint {
@@ -231,6 +236,7 @@ pub(super) const PROXY: &[Complaint] = &[
         result: "403",
         origin: "LicenseAccess",
         context: "/hub/my/work",
+        ..PLAIN
     },
     Complaint {
         subsystem: "Security.Proxy.Qlik.Sense.Common.Security.CertificateValidation",
@@ -273,6 +279,7 @@ pub(super) const REPOSITORY: &[Complaint] = &[
         result: "500",
         origin: "Not available",
         context: "/qrs/servernode",
+        incident: true,
     },
     Complaint {
         subsystem: "UserManagement.Repository.Repository.Users.UserDirectoryConnector",
@@ -292,6 +299,7 @@ pub(super) const SCHEDULER: &[Complaint] = &[
         subsystem: "System.Scheduler.Scheduler.Slave.Tasks.ReloadTask",
         message: "Task finished with state FinishedFail: %t",
         exception: "Reload failed, see the script log",
+        incident: true,
         ..PLAIN
     },
     Complaint {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::catalogue::{self, Call, Complaint};
 use super::line::{Line, Stamp};
-use super::{App, Cluster, Origin, Person, Server, new_id};
+use super::{App, Cluster, Mood, Origin, Person, Server, new_id};
 use crate::event::Kind;
 
 /// The Windows account of all services.
@@ -67,6 +67,7 @@ impl Cluster {
     }
 
     fn write_performance(&mut self, origin: Origin, out: &mut Vec<u8>) {
+        let waits = self.mood == Mood::Incident && origin.server == self.troubled();
         let burst = &mut self.burst;
         let call = &burst.calls[usize::from(burst.next) % burst.calls.len()];
         burst.next += 1;
@@ -80,8 +81,11 @@ impl Cluster {
             // `0` is how the engine says that nobody is behind a call.
             None => (b"0", "INTERNAL", "sa_scheduler", i64::from(burst.next)),
         };
+        let mut times = Times::draw(call, &mut self.rng);
+        if waits {
+            times.wait_for_locks();
+        }
         let app = &self.apps[burst.app];
-        let times = Times::draw(call, &mut self.rng);
         let net_ram = i64::from(call.ram_kib) * self.rng.i64(512..2048);
         // A call about no object goes to the global handle.
         let (handle, object): (_, &[u8]) = match call.object_type {
@@ -167,14 +171,20 @@ impl Cluster {
         complaints: &'static [Complaint],
         out: &'a mut Vec<u8>,
     ) -> (&'static Complaint, Subject<'a>, Line<'a>) {
-        let complaint = &complaints[self.rng.usize(0..complaints.len())];
+        let mut complaint = &complaints[self.rng.usize(0..complaints.len())];
+        let trouble = self.in_trouble();
+        if trouble {
+            complaint = complaints.iter().find(|one| one.incident).unwrap_or(complaint);
+        }
+        let troubled = self.troubled();
         let row = self.servers[origin.server].next_row(origin.kind);
         let person = &self.people[self.rng.usize(0..self.people.len())];
         let subject = Subject {
             person,
             app: &self.apps[person.app],
             server: &self.servers[origin.server],
-            other: &self.servers[self.rng.usize(0..self.servers.len())],
+            other: &self.servers
+                [if trouble { troubled } else { self.rng.usize(0..self.servers.len()) }],
             time: self.stamp.compact(),
         };
         let head = Head { row, level: complaint.level, subsystem: complaint.subsystem };
@@ -274,5 +284,12 @@ impl Times {
         let part = |shift: u32| process / 64 * (noise >> shift & 15) / 16;
         let (lock, validate, traverse) = (part(10), part(14), part(18));
         Self { process, work: process - lock - validate - traverse, lock, validate, traverse }
+    }
+
+    /// A call that waits for others, ten times as long as it works.
+    fn wait_for_locks(&mut self) {
+        let wait = self.process.saturating_mul(10);
+        self.lock = self.lock.saturating_add(wait);
+        self.process = self.process.saturating_add(wait);
     }
 }

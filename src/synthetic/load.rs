@@ -17,7 +17,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::recorded::Recorded;
 use super::schedule::{Pace, Schedule};
 use super::wire::{BATCH, Lane};
-use super::{Cluster, MONDAY_MORNING_MS, Mix, SERVERS_MAX};
+use super::{Cluster, MONDAY_MORNING_MS, Mix, Mood, SERVERS_MAX};
 use crate::event::{Kind, Listener};
 
 /// How often the caller hears about progress.
@@ -59,6 +59,15 @@ pub enum Events {
         /// without one, events carry the present time.
         seed: Option<u64>,
     },
+    /// The same with the present time and these apps and people. With [`Pace::WorkingDay`] the
+    /// cluster goes through the day's moods, and while an engine fails one log event in
+    /// [`LOST_ONE_IN`](super::LOST_ONE_IN) is lost on its way.
+    Live {
+        /// Kinds without a target are left out.
+        mix: Mix,
+        /// Decides which apps and people there are.
+        seed: u64,
+    },
     /// These datagrams in their order, again from the start if [`Load::count`] asks for more.
     Recorded(Vec<Recorded>),
 }
@@ -72,6 +81,8 @@ pub struct Report {
     pub by_kind: [u64; Kind::COUNT],
     /// Bytes of payload.
     pub bytes: u64,
+    /// Events that an incident kept from being sent; no part of the others.
+    pub lost: u64,
     /// Times that the target's host answered that nobody listens on the port; at least as many
     /// events are lost.
     pub refused: u64,
@@ -180,6 +191,9 @@ impl Load {
                 continue;
             }
             feed.begin_round();
+            if let Pace::WorkingDay(day) = self.pace {
+                feed.feel(day.mood(elapsed));
+            }
             for _ in 0..due.min(ROUND) {
                 feed.push_next(&mut lanes, &mut report)?;
             }
@@ -208,18 +222,25 @@ impl Load {
             }
             Events::Recorded(events) => Ok(Feed::Recorded { events, next: 0, lane: 0 }),
             Events::Cluster { mix, seed } => {
-                let mix = match (self.user, self.log) {
-                    (Some(_), Some(_)) => *mix,
-                    (Some(_), None) => mix.only(Listener::UserEvents),
-                    (None, _) => mix.only(Listener::LogEvents),
-                };
-                if Listener::ALL.iter().all(|&listener| !mix.has(listener)) {
-                    return Err(LoadError::Nothing("the mix has no events for this target"));
-                }
-                let cluster = Cluster::new(seed.unwrap_or_else(now_ms), mix, self.sources);
+                let cluster = self.cluster(mix, seed.unwrap_or_else(now_ms))?;
                 Ok(Feed::Cluster(Box::new(cluster), seed.map(|_| 0)))
             }
+            Events::Live { mix, seed } => {
+                Ok(Feed::Cluster(Box::new(self.cluster(mix, *seed)?), None))
+            }
         }
+    }
+
+    fn cluster(&self, mix: &Mix, seed: u64) -> Result<Cluster, LoadError> {
+        let mix = match (self.user, self.log) {
+            (Some(_), Some(_)) => *mix,
+            (Some(_), None) => mix.only(Listener::UserEvents),
+            (None, _) => mix.only(Listener::LogEvents),
+        };
+        if Listener::ALL.iter().all(|&listener| !mix.has(listener)) {
+            return Err(LoadError::Nothing("the mix has no events for this target"));
+        }
+        Ok(Cluster::new(seed, mix, self.sources))
     }
 }
 
@@ -243,6 +264,13 @@ impl Feed<'_> {
         }
     }
 
+    /// Sets what the cluster goes through.
+    fn feel(&mut self, mood: Mood) {
+        if let Self::Cluster(cluster, _) = self {
+            cluster.set_mood(mood);
+        }
+    }
+
     fn push_next(&mut self, lanes: &mut Lanes, report: &mut Report) -> Result<(), LoadError> {
         match self {
             Self::Cluster(cluster, seeded) => {
@@ -250,7 +278,11 @@ impl Feed<'_> {
                     cluster.set_time(MONDAY_MORNING_MS + *written * 1000 / SEEDED_RATE);
                     *written += 1;
                 }
-                let origin = cluster.advance();
+                let mut origin = cluster.advance();
+                while cluster.loses(origin) {
+                    report.lost += 1;
+                    origin = cluster.advance();
+                }
                 let lane = lanes.index(origin.server, origin.kind.listener());
                 lanes.room(lane, report)?.push(Some(origin.kind), |out| cluster.write(origin, out));
             }

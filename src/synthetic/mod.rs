@@ -23,14 +23,17 @@ mod wire;
 use fastrand::Rng;
 
 pub use recorded::Recorded;
-pub use schedule::{Pace, busy};
+pub use schedule::{Day, Mood, Pace, busy};
 
-use crate::event::{Kind, Listener};
+use crate::event::{Kind, Listener, ROW_MAX};
 use catalogue::Call;
 use line::Stamp;
 
 /// When a seeded cluster's time begins unless told otherwise: Monday 6 January 2025, 08:00 UTC.
 pub const MONDAY_MORNING_MS: u64 = 1_736_150_400_000;
+
+/// In an incident one log event in so many is lost on its way, which its row number tells.
+pub const LOST_ONE_IN: u32 = 200;
 
 /// The servers that one cluster can have; enough for the largest multi-node sites.
 pub const SERVERS_MAX: u8 = 64;
@@ -47,12 +50,27 @@ impl Mix {
     /// What a busy cluster sends, all seven kinds.
     pub const CLUSTER: Self = Self { parts: [20, 40, 40, 50, 30, 20, 800] };
 
+    /// What is left at night: reloads, and what goes wrong with them.
+    const NIGHT: Self = Self { parts: [4, 6, 40, 10, 30, 110, 800] };
+    /// While an engine fails: people open the app again and again, the services complain.
+    const INCIDENT: Self = Self { parts: [60, 120, 160, 180, 60, 30, 390] };
+
     /// The same proportions without the kinds of the other listener.
     #[must_use]
     pub fn only(mut self, listener: Listener) -> Self {
         for kind in Kind::ALL {
             if kind.listener() != listener {
                 self.parts[kind as usize] = 0;
+            }
+        }
+        self
+    }
+
+    /// The same proportions without the kinds that another mix does not have.
+    fn within(mut self, other: &Self) -> Self {
+        for (part, others) in self.parts.iter_mut().zip(other.parts) {
+            if others == 0 {
+                *part = 0;
             }
         }
         self
@@ -150,6 +168,9 @@ pub struct Cluster {
     apps: Vec<App>,
     people: Vec<Person>,
     burst: Burst,
+    mood: Mood,
+    /// The mix of the mood.
+    present: Mix,
 }
 
 impl Cluster {
@@ -187,7 +208,8 @@ impl Cluster {
             next: 0,
             left: 0,
         };
-        Self { rng, mix, stamp: Stamp::new(MONDAY_MORNING_MS), servers, apps, people, burst }
+        let stamp = Stamp::new(MONDAY_MORNING_MS);
+        Self { rng, mix, stamp, servers, apps, people, burst, mood: Mood::Work, present: mix }
     }
 
     /// Number of servers.
@@ -201,9 +223,48 @@ impl Cluster {
         self.stamp.set(unix_ms);
     }
 
+    /// Ids and names of the apps.
+    pub fn app_names(&self) -> impl Iterator<Item = (uuid::Uuid, String)> + '_ {
+        self.apps.iter().filter_map(|app| {
+            Some((uuid::Uuid::try_parse_ascii(&app.id).ok()?, app.name.to_owned()))
+        })
+    }
+
+    /// Sets what the cluster goes through from the next event on.
+    pub fn set_mood(&mut self, mood: Mood) {
+        self.mood = mood;
+        self.present = match mood {
+            Mood::Work => self.mix,
+            Mood::Night => Mix::NIGHT.within(&self.mix),
+            Mood::Incident => Mix::INCIDENT.within(&self.mix),
+        };
+    }
+
+    /// The server whose engine fails in an incident.
+    fn troubled(&self) -> usize {
+        self.servers.len().min(3) - 1
+    }
+
+    /// Whether the event of this origin is written and lost: some log events are in an incident.
+    fn loses(&mut self, origin: Origin) -> bool {
+        let lost = self.mood == Mood::Incident
+            && origin.kind.listener() == Listener::LogEvents
+            && self.rng.u32(0..LOST_ONE_IN) == 0;
+        if lost {
+            let mut nowhere = Vec::new();
+            self.write(origin, &mut nowhere);
+        }
+        lost
+    }
+
+    /// Whether something is about the incident: three times in four while there is one.
+    fn in_trouble(&mut self) -> bool {
+        self.mood == Mood::Incident && self.rng.u8(0..4) > 0
+    }
+
     /// Decides where the next event comes from; [`Cluster::write`] must follow.
     fn advance(&mut self) -> Origin {
-        let kind = self.mix.draw(&mut self.rng);
+        let kind = self.present.draw(&mut self.rng);
         let server = match kind {
             Kind::QixPerf => {
                 if self.burst.left == 0 {
@@ -219,6 +280,7 @@ impl Cluster {
                     self.servers.len() - 1
                 }
             }
+            _ if self.in_trouble() => self.troubled(),
             _ => self.rng.usize(0..self.servers.len()),
         };
         Origin { server, kind }
@@ -243,9 +305,11 @@ impl Cluster {
 
     fn start_burst(&mut self) {
         let rng = &mut self.rng;
-        // One click in sixteen is a scheduled reload instead, one in four opens an app.
+        // One click in sixteen is a scheduled reload instead, at night three in four are; one in four
+        // opens an app.
+        let reloads = if self.mood == Mood::Night { 12 } else { 1 };
         let (person, calls, left) = match rng.u32(0..16) {
-            0 => (None, catalogue::RELOAD, 12),
+            click if click < reloads => (None, catalogue::RELOAD, 12),
             1..=4 => (Some(rng.usize(0..self.people.len())), catalogue::OPENING, rng.u16(15..=20)),
             _ => (Some(rng.usize(0..self.people.len())), catalogue::SELECTION, rng.u16(10..=15)),
         };
@@ -259,9 +323,6 @@ impl Cluster {
         self.burst = Burst { person, app, server, session, calls, next: 0, left };
     }
 }
-
-/// Row numbers run from 1 to 9999 and begin again (`%rownum{9999}` of the appenders).
-const ROW_MAX: u16 = 9999;
 
 impl Server {
     fn next_row(&mut self, kind: Kind) -> u16 {
@@ -413,6 +474,32 @@ mod tests {
         assert!(mix.has(Listener::UserEvents) && !mix.has(Listener::LogEvents));
         let events = Cluster::new(4, mix, 1).take(200);
         assert!(events.iter().all(|(listener, _)| *listener == Listener::UserEvents));
+    }
+
+    #[test]
+    fn an_incident_makes_one_server_slow_and_its_neighbours_complain() {
+        let mut cluster = Cluster::new(6, Mix::CLUSTER, 4);
+        let mut measure = |mood| {
+            cluster.set_mood(mood);
+            let texts = texts(&mut cluster, 20_000);
+            let with = |text: &str| texts.iter().filter(|(_, line)| line.contains(text)).count();
+            let slow = texts.iter().filter(|(origin, line)| {
+                let process = line.split(';').nth(16).and_then(|ms| ms.parse::<f64>().ok());
+                origin.kind == Kind::QixPerf && origin.server == 2 && process > Some(5_000.0)
+            });
+            (with(";ERROR;"), with("No answer from the engine at qs-engine2"), slow.count())
+        };
+        let (work, incident) = (measure(Mood::Work), measure(Mood::Incident));
+        assert!(incident.0 > 3 * work.0 && incident.1 > 10 * work.1, "{work:?} {incident:?}");
+        assert!(incident.2 > 3 * work.2, "{work:?} {incident:?}");
+        let night = measure(Mood::Night);
+        assert!(night.0 < incident.0, "{night:?}");
+    }
+
+    #[test]
+    fn apps_have_names() {
+        let names: Vec<_> = Cluster::new(1, Mix::CLUSTER, 1).app_names().collect();
+        assert_eq!(names.len(), catalogue::APPS.len());
     }
 
     #[test]

@@ -18,13 +18,80 @@ pub enum Pace {
     Unlimited,
     /// Events per second.
     Steady(u64),
-    /// A company's day, again and again; see [`busy`].
-    WorkingDay {
-        /// Events per second when the day is busiest.
-        peak: f64,
-        /// How long the day takes; a short one shows a whole day in a demo.
-        day: Duration,
-    },
+    /// A company's day, again and again.
+    WorkingDay(Day),
+}
+
+/// A company's working day, and what happens in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Day {
+    /// Events per second when the day is busiest, the incident apart.
+    pub peak: f64,
+    /// How long the day takes; a short one shows a whole day in a demo.
+    pub length: Duration,
+}
+
+/// What a cluster goes through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    /// People work.
+    #[default]
+    Work,
+    /// Scheduled reloads, and hardly anybody.
+    Night,
+    /// One engine fails: it answers slowly, the services around it complain, people try again.
+    Incident,
+}
+
+/// A day begins in the morning, when something happens.
+const BEGINS_H: f64 = 7.5;
+
+/// When the engine fails.
+const INCIDENT_H: std::ops::Range<f64> = 10.0..11.5;
+
+/// When the database is away.
+const OUTAGE_H: std::ops::Range<f64> = 10.5..12.0;
+
+/// The load of an incident, to that of the same time of another day.
+const STORM: f64 = 2.5;
+
+impl Day {
+    /// The hour of the day so long after the start, from 0 to 24.
+    #[must_use]
+    pub fn hour(&self, elapsed: Duration) -> f64 {
+        let days = elapsed.as_secs_f64() / self.length.as_secs_f64().max(f64::EPSILON);
+        (BEGINS_H + 24.0 * days).rem_euclid(24.0)
+    }
+
+    /// What the cluster goes through then.
+    #[must_use]
+    pub fn mood(&self, elapsed: Duration) -> Mood {
+        let hour = self.hour(elapsed);
+        match hour {
+            _ if INCIDENT_H.contains(&hour) => Mood::Incident,
+            _ if !(6.0..20.0).contains(&hour) => Mood::Night,
+            _ => Mood::Work,
+        }
+    }
+
+    /// Whether the database is away then.
+    #[must_use]
+    pub fn outage(&self, elapsed: Duration) -> bool {
+        OUTAGE_H.contains(&self.hour(elapsed))
+    }
+
+    /// How long after the start the engine fails first, and how long the database stays away.
+    #[must_use]
+    pub fn incident(&self) -> (Duration, Duration) {
+        let of_day = |hours: f64| self.length.mul_f64(hours / 24.0);
+        (of_day(INCIDENT_H.start - BEGINS_H), of_day(OUTAGE_H.end - OUTAGE_H.start))
+    }
+
+    /// Events per second then.
+    fn rate(&self, elapsed: Duration) -> f64 {
+        let storm = if self.mood(elapsed) == Mood::Incident { STORM } else { 1.0 };
+        self.peak * busy(self.hour(elapsed) / 24.0) * storm
+    }
 }
 
 /// How busy a Sense site is at a time of day, from 0 (midnight) to 1, as a part of its peak.
@@ -72,11 +139,9 @@ impl Schedule {
         match self.pace {
             Pace::Unlimited => u64::MAX,
             Pace::Steady(rate) => Self::steady(rate, elapsed),
-            Pace::WorkingDay { peak, day } => {
+            Pace::WorkingDay(day) => {
                 let step = elapsed.saturating_sub(self.at).as_secs_f64();
-                // A demo is started in the morning, when something happens.
-                let time = 0.3 + elapsed.as_secs_f64() / day.as_secs_f64().max(f64::EPSILON);
-                self.due += peak * busy(time) * step;
+                self.due += day.rate(elapsed) * step;
                 self.at = elapsed;
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -138,12 +203,32 @@ mod tests {
         let top = shape.iter().copied().fold(0.0, f64::max);
         assert!((shape[90] - top).abs() < 1e-9 && (top - 1.0).abs() < 1e-9);
         assert!(shape.iter().all(|part| (0.0..=1.0).contains(part)));
-        let pace = Pace::WorkingDay { peak: 1000.0, day: Duration::from_mins(4) };
-        let mut schedule = Schedule::new(pace);
+        let day = Day { peak: 1000.0, length: Duration::from_mins(4) };
+        let mut schedule = Schedule::new(Pace::WorkingDay(day));
         let due = (1..=2400).map(|tick| schedule.due(Duration::from_millis(tick * 100))).last();
-        let expected = 1000.0 * shape.iter().sum::<f64>();
+        // The incident lasts from 10.0 to 11.5.
+        let storm = (STORM - 1.0) * shape[100..115].iter().sum::<f64>();
+        let expected = 1000.0 * (shape.iter().sum::<f64>() + storm);
         #[expect(clippy::cast_precision_loss, reason = "small")]
         let due = due.unwrap() as f64;
         assert!((due / expected - 1.0).abs() < 0.01, "{due} {expected}");
+    }
+
+    #[test]
+    fn a_day_has_its_incident_its_outage_and_its_night() {
+        use Mood::{Incident, Night, Work};
+        let day = Day { peak: 100.0, length: Duration::from_hours(24) };
+        let at = |hour: f64| Duration::from_secs_f64((hour - BEGINS_H).rem_euclid(24.0) * 3_600.0);
+        let moods = [8.0, 10.1, 11.6, 19.0, 21.0, 3.0].map(|hour| day.mood(at(hour)));
+        assert_eq!(moods, [Work, Incident, Work, Work, Night, Night]);
+        assert_eq!(
+            [10.1, 10.6, 11.9, 12.1].map(|hour| day.outage(at(hour))),
+            [false, true, true, false]
+        );
+        let tomorrow = at(10.1) + day.length;
+        assert_eq!(day.mood(tomorrow), Incident);
+        let (begins, away) = day.incident();
+        assert_eq!((begins.as_secs(), away.as_secs()), (9_000, 5_400));
+        assert!(day.rate(at(10.1)) > 2.0 * day.rate(at(9.9)));
     }
 }

@@ -73,8 +73,13 @@ impl Influxd {
 
     /// The answer to an `InfluxQL` statement, which must succeed.
     pub fn query(&self, statement: &str) -> Value {
+        self.query_in("", statement)
+    }
+
+    /// The same for a statement that names no database.
+    pub fn query_in(&self, database: &str, statement: &str) -> Value {
         let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let mut path = format!("/query?q={}", escape(statement));
+        let mut path = format!("/query?db={}&q={}", escape(database), escape(statement));
         if let Some((user, password)) = &self.user {
             path += &format!("&u={}&p={}", escape(user), escape(password));
         }
@@ -83,6 +88,12 @@ impl Influxd {
         let errors = [&answer["error"], &answer["results"][0]["error"]];
         assert!(errors.iter().all(|error| error.is_null()), "{statement}: {answer}");
         answer
+    }
+
+    /// Writes lines to a database, which must take all of them.
+    pub fn write(&self, database: &str, lines: &str) {
+        let answer = send(self.port(), "POST", &format!("/write?db={database}"), lines).unwrap();
+        assert!(answer.is_empty(), "{answer}");
     }
 
     /// The rows of the first series that a statement gives.
@@ -100,12 +111,17 @@ impl Influxd {
     }
 }
 
-/// HTTP/1.0, which neither keeps the connection nor chunks the body.
 fn request(port: u16, method: &str, path: &str) -> std::io::Result<String> {
+    send(port, method, path, "")
+}
+
+/// HTTP/1.0, which neither keeps the connection nor chunks the body.
+fn send(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n")?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (_, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::InvalidData)?;

@@ -3,6 +3,7 @@
 // Each test binary uses the part that it needs.
 #![allow(dead_code)]
 
+pub mod duckdb;
 pub mod influxd;
 pub mod mosquitto;
 pub mod numbered;

@@ -11,7 +11,7 @@ pub(super) fn of(config: &Config) -> Vec<BindSettings> {
     let token = console.token.as_ref().and_then(|token| Token::new(token.expose()));
     let visualisation = &config.config_visualisation;
     // Secrets are hidden whatever `obfuscate` says.
-    let shown: Option<Arc<str>> = visualisation.enable.then(|| config.to_yaml().into());
+    let shown: Option<Arc<str>> = Some(config.to_yaml().into());
     if console.enable {
         endpoints.push(BindSettings {
             part: Part::Console,

@@ -13,8 +13,21 @@ use crate::event::Kind;
 /// The accounts that some event is sent to, each once.
 pub(super) fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>, SettingsError> {
     let mut destinations: Vec<Box<dyn Destination>> = Vec::new();
+    for (events, account) in in_use(config) {
+        destinations.push(Box::new(NewRelicDestination::new(events, &account)?));
+    }
+    Ok(destinations)
+}
+
+/// The same accounts, without what is sent to them.
+pub(super) fn accounts(config: &Config) -> impl Iterator<Item = Account> {
+    in_use(config).into_iter().map(|(_, account)| account)
+}
+
+fn in_use(config: &Config) -> Vec<(EncoderSettings, Account)> {
+    let mut accounts = Vec::new();
     if !config.new_relic.enable {
-        return Ok(destinations);
+        return accounts;
     }
     let known = &config.third_party_tools_credentials.new_relic;
     let mut named: Vec<&str> = Vec::new();
@@ -26,11 +39,10 @@ pub(super) fn destinations(config: &Config) -> Result<Vec<Box<dyn Destination>>,
         if wanted && !named.contains(&name) {
             named.push(name);
             let event = &config.new_relic.event;
-            let account = account(credentials, "event", &event.url, &event.header);
-            destinations.push(Box::new(NewRelicDestination::new(events, &account)?));
+            accounts.push((events, account(credentials, "event", &event.url, &event.header)));
         }
     }
-    Ok(destinations)
+    accounts
 }
 
 /// Uptime metrics for each named account, once. The file's checks have made sure that it is there.

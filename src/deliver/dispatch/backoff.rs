@@ -15,7 +15,7 @@ const ASKED_MAX: Duration = Duration::from_mins(5);
 /// Capped exponential backoff with full jitter: each wait is drawn evenly from zero up to a ceiling
 /// that doubles with each failure, so that clients that failed together do not return together.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::deliver) struct Backoff {
     max: Duration,
     failures: u32,
     random: fastrand::Rng,

@@ -44,7 +44,7 @@ impl Untold {
 }
 
 #[derive(Debug)]
-pub(super) struct Books {
+pub(in crate::deliver) struct Books {
     ledger: Arc<DestinationLedger>,
     counts: DeliverCounts,
     /// Why it does not work at the moment.
@@ -128,6 +128,14 @@ impl Books {
         self.take_off(part, events);
         self.counts.delivered += u64::from(events);
         self.counts.batches += 1;
+    }
+
+    /// Events on disk have an outcome: they came in `batches`, and `refused` of them are lost.
+    pub fn delivered_from_disk(&mut self, events: u64, refused: u64, batches: u64) {
+        self.counts.spooled -= events;
+        self.counts.delivered += events - refused;
+        self.counts.lost.add(LossReason::Refused, refused);
+        self.counts.batches += batches;
     }
 
     /// The whole part is lost.

@@ -8,7 +8,7 @@ use crate::deliver::spool::Numbers;
 
 /// Where a part comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(in crate::deliver) enum Source {
     /// The queue; it is in memory only.
     Queue,
     /// The spool; it is on disk too.
@@ -17,11 +17,11 @@ pub(super) enum Source {
 
 /// Place in the order of sending: number of the batch, or sequence in the spool, and where in it the
 /// part began.
-pub(super) type Key = (Source, u64, u32);
+pub(in crate::deliver) type Key = (Source, u64, u32);
 
 /// A batch, or a part of one. One line is one event.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::deliver) struct Held {
     pub bytes: Bytes,
     pub events: u32,
     /// Receive time of the oldest event, in ns since 1970.

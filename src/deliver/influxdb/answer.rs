@@ -158,7 +158,7 @@ mod tests {
     const EVENTS: u32 = 6;
 
     fn said(version: Version, status: u16, body: &str) -> Outcome {
-        let answer = Answer { status, retry_after: None, body: body.into() };
+        let answer = Answer { status, retry_after: None, date: None, body: body.into() };
         outcome(version, &answer, BATCH.as_bytes(), EVENTS)
     }
 
@@ -238,8 +238,12 @@ mod tests {
                 "{status} {body}"
             );
         }
-        let answer =
-            Answer { status: 429, retry_after: Some(Duration::from_secs(7)), body: vec![] };
+        let answer = Answer {
+            status: 429,
+            retry_after: Some(Duration::from_secs(7)),
+            date: None,
+            body: vec![],
+        };
         let Outcome::Unavailable { after, .. } = outcome(V2, &answer, b"a\n", 1) else { panic!() };
         assert_eq!(after, Some(Duration::from_secs(7)));
     }
@@ -258,7 +262,7 @@ mod tests {
     #[test]
     fn equal_lines_are_refused_together() {
         let body = r#"{"error":"unable to parse 'x': missing fields\nunable to parse 'x': missing fields"}"#;
-        let answer = Answer { status: 400, retry_after: None, body: body.into() };
+        let answer = Answer { status: 400, retry_after: None, date: None, body: body.into() };
         assert_eq!(lines(outcome(V1, &answer, b"x\na v=1\nx\n", 3)), [0, 2]);
     }
 
@@ -270,7 +274,8 @@ mod tests {
         let body = serde_json::json!({
             "error": format!("partial write: unable to parse '{line}': bad timestamp dropped=0")
         });
-        let answer = Answer { status: 400, retry_after: None, body: body.to_string().into() };
+        let answer =
+            Answer { status: 400, retry_after: None, date: None, body: body.to_string().into() };
         assert_eq!(lines(outcome(V1, &answer, batch.as_bytes(), 2)), [1]);
     }
 
@@ -327,7 +332,7 @@ mod tests {
                 assert!(matches!(outcome, Outcome::RefusedUnnamed { .. }), "{body}: {outcome:?}");
             }
         }
-        let binary = Answer { status: 400, retry_after: None, body: vec![0xff; 1000] };
+        let binary = Answer { status: 400, retry_after: None, date: None, body: vec![0xff; 1000] };
         let Outcome::RefusedUnnamed { reason } = outcome(V1, &binary, b"a\n", 1) else { panic!() };
         assert!(reason.chars().count() < MESSAGE_MAX + 20);
     }

@@ -5,6 +5,8 @@
 //! | [`encode`] | writes events as line protocol, in the series of Butler SOS |
 //! | [`point`] | writes points that are not events |
 //! | [`answer`] | what an answer says about the lines that were sent |
+//! | `guard` | counts the series that events go to |
+//! | [`probe`] | asks whether points would be taken |
 //! | [`setup`] | creates the database or bucket when it is missing |
 //! | [`transport`] | puts it together: a [`Transport`](super::Transport) |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
@@ -14,9 +16,11 @@ mod categories;
 pub mod destination;
 pub mod encode;
 mod escape;
+mod guard;
 mod http;
 mod plan;
 pub mod point;
+pub mod probe;
 pub mod setup;
 mod tables;
 pub mod transport;

@@ -10,15 +10,10 @@ use super::escape::{
     without_trailing_backslashes,
 };
 use super::tables::{self, FieldRow, Form, Series, TagRow, UserAgentPart, Value};
+use super::values::{FILLED, Facts, NEVER, PLAIN, SHORT_PLAIN, STORABLE};
 use crate::deliver::batch::Buffer;
-use crate::deliver::line::{Escape, Line, Literal};
+use crate::deliver::line::{Escape, Frame, Line};
 use crate::event::{COLUMNS_MAX, Check, Column, Kind, Listener};
-
-/// What ends a field: `",`.
-const FIELD_END: usize = 2;
-
-/// What ends `raw_event`.
-pub(super) const RAW_EVENT_END: &[u8] = b"}\",";
 
 /// The space before the tags end, the time and the line feed.
 const TIME: usize = " 18446744073709551615\n".len() + 1;
@@ -73,7 +68,7 @@ impl Dialect for V3 {
 ///
 /// [`Values`]: super::values::Values
 pub(super) type Slot = usize;
-/// The user's full name.
+/// The user's full name, as a tag has it.
 pub(super) const USER_FULL: Slot = COLUMNS_MAX;
 /// Whether a user is behind a performance event.
 pub(super) const ACTIVITY_SOURCE: Slot = COLUMNS_MAX + 1;
@@ -83,50 +78,90 @@ pub(super) const CONTEXT_APP_ID: Slot = COLUMNS_MAX + 2;
 pub(super) const APP_NAME: Slot = COLUMNS_MAX + 3;
 /// Nothing, always.
 pub(super) const NOTHING: Slot = COLUMNS_MAX + 4;
+/// The user's full name, as a field has it.
+pub(super) const USER_FULL_FIELD: Slot = COLUMNS_MAX + 5;
+/// The user's full name, as `raw_event` has it.
+pub(super) const USER_FULL_MEMBER: Slot = COLUMNS_MAX + 6;
 /// The first of the parts of the user agent.
-pub(super) const USER_AGENT: Slot = COLUMNS_MAX + 5;
+pub(super) const USER_AGENT: Slot = COLUMNS_MAX + 7;
 /// Number of slots.
 pub(super) const SLOTS: usize = USER_AGENT + UserAgentPart::COUNT;
+
+/// How a step is written when nothing is unusual about its value, which is nearly always: constant text
+/// with the value in it, in a few moves.
+#[derive(Debug)]
+pub(super) struct Usual {
+    pub(super) frame: Frame,
+    pub(super) slot: Slot,
+    /// What has to be true of the value.
+    pub(super) needs: Facts,
+}
+
+impl Usual {
+    /// Text before and behind a value of which all `needs` are true; too long a text is never usual.
+    fn new(before: &[u8], slot: Slot, end: &[u8], needs: Facts) -> Self {
+        match Frame::new(before, end) {
+            Some(frame) => Self { frame, slot, needs: needs | SHORT_PLAIN },
+            None => Self { frame: Frame::EMPTY, slot, needs: NEVER },
+        }
+    }
+}
 
 /// One tag: `,name=` and its value.
 #[derive(Debug)]
 pub(super) struct TagStep {
+    pub(super) usual: Usual,
     pub(super) name: Box<str>,
-    pub(super) literal: Literal,
-    pub(super) slot: Slot,
+    pub(super) before: Box<[u8]>,
     /// Stands for an empty value; if it is empty too, the tag is left out.
-    pub(super) default: Literal,
+    pub(super) default: &'static str,
     pub(super) stripped: bool,
-    /// The literal is all there is.
+    /// What stands before the value is all there is.
     pub(super) constant: bool,
+    /// The number 0 counts as empty.
+    pub(super) nought_is_empty: bool,
 }
 
 /// One field: `name=` or `name="`, its value, and what ends it.
 #[derive(Debug)]
 pub(super) struct FieldStep {
+    pub(super) usual: Usual,
     /// The name of the tag that it would be, had the configuration not made it a field.
     pub(super) instead_of: Option<Box<str>>,
-    pub(super) literal: Literal,
-    pub(super) slot: Slot,
+    pub(super) before: Box<[u8]>,
     pub(super) form: Form,
+}
+
+impl FieldStep {
+    fn new(before: &[u8], slot: Slot, form: Form, instead_of: Option<Box<str>>) -> Self {
+        let needs = match form {
+            _ if instead_of.is_some() => NEVER,
+            Form::Text => PLAIN,
+            Form::OptionalText => FILLED,
+            Form::Integer | Form::Float => STORABLE,
+            Form::IntegerText | Form::RawEvent => NEVER,
+        };
+        let usual = Usual::new(before, slot, form.end(), needs);
+        Self { usual, instead_of, before: before.into(), form }
+    }
 }
 
 /// One member of `raw_event`: what stands between the value before and this one, and the value.
 #[derive(Debug)]
 pub(super) struct MemberStep {
-    pub(super) literal: Literal,
-    pub(super) slot: Slot,
+    pub(super) usual: Usual,
+    pub(super) before: Box<[u8]>,
 }
 
 /// How the events of one kind are written.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) measurement: Literal,
+    pub(super) measurement: &'static str,
     pub(super) tags: Vec<TagStep>,
     pub(super) fields: Vec<FieldStep>,
     pub(super) members: Vec<MemberStep>,
     /// Ends the last of the members.
-    pub(super) members_end: Literal,
+    pub(super) members_end: Box<[u8]>,
     /// Names that a category cannot have, neither as a tag nor as a field.
     pub(super) taken: Vec<String>,
     /// Names whose categories are fields.
@@ -140,11 +175,11 @@ impl Plan {
     pub(super) fn new<D: Dialect>(kind: Kind, settings: &EncoderSettings) -> Self {
         let series = tables::of(kind);
         let mut plan = Self {
-            measurement: Literal::new(series.measurement.as_bytes()),
+            measurement: series.measurement,
             tags: Vec::new(),
             fields: Vec::new(),
             members: Vec::new(),
-            members_end: Literal::default(),
+            members_end: Box::default(),
             taken: reserved_names::<D>(kind.listener(), settings),
             as_fields: settings.tags_as_fields.iter().map(|name| cleaned(name)).collect(),
             bound: 0,
@@ -159,11 +194,11 @@ impl Plan {
     }
 
     fn longest(&self) -> usize {
-        let tags = self.tags.iter().map(|step| step.literal.len() + step.default.len());
-        let fields = self.fields.iter().map(|step| step.literal.len() + FIELD_END);
-        let members = self.members.iter().map(|step| step.literal.len());
+        let tags = self.tags.iter().map(|step| step.before.len() + step.default.len());
+        let fields = self.fields.iter().map(|step| step.before.len() + step.form.end().len());
+        let members = self.members.iter().map(|step| step.before.len());
         let steps = tags.chain(fields).chain(members).sum::<usize>();
-        self.measurement.len() + self.members_end.len() + RAW_EVENT_END.len() + steps + TIME
+        self.measurement.len() + self.members_end.len() + steps + TIME
     }
 
     /// Built-in and configured tags, sorted by name, as InfluxDB likes them. Where names collide the
@@ -210,14 +245,13 @@ impl Plan {
         let mut literal = escaped::<TagName>(name.as_bytes());
         literal.extend(b"=\"");
         let (slot, form) = match tag {
-            Tag::BuiltIn(row) => (slot(kind, row.value), Form::OptionalText),
+            Tag::BuiltIn(row) => (field_slot(kind, row.value), Form::OptionalText),
             Tag::Configured(value) => {
                 literal.extend(escaped::<StringField>(value.as_bytes()));
                 (NOTHING, Form::Text)
             }
         };
-        let (literal, instead_of) = (Literal::new(&literal), Some(name.into()));
-        self.fields.push(FieldStep { instead_of, literal, slot, form });
+        self.fields.push(FieldStep::new(&literal, slot, form, Some(name.into())));
     }
 
     fn add_fields<D: Dialect>(&mut self, kind: Kind, series: &Series, settings: &EncoderSettings) {
@@ -227,9 +261,9 @@ impl Plan {
         rows.sort_by_key(|(name, _)| *name);
         for (name, row) in rows {
             let quote = if matches!(row.form, Form::Integer | Form::Float) { "" } else { "\"" };
-            let literal = Literal::new(format!("{name}={quote}").as_bytes());
-            let slot = slot(kind, row.value);
-            self.fields.push(FieldStep { instead_of: None, literal, slot, form: row.form });
+            let before = format!("{name}={quote}");
+            let slot = field_slot(kind, row.value);
+            self.fields.push(FieldStep::new(before.as_bytes(), slot, row.form, None));
         }
     }
 
@@ -258,17 +292,29 @@ impl Plan {
             self.add_member(kind, Value::UserFull, &mut pending);
         }
         pending.end_value();
-        self.members_end = Literal::new(pending.text.as_bytes());
+        self.members_end = pending.text.into_bytes().into();
     }
 
     fn add_member(&mut self, kind: Kind, value: Value, pending: &mut Pending) {
-        let literal = Literal::new(pending.text.as_bytes());
-        pending.text.clear();
-        self.members.push(MemberStep { literal, slot: slot(kind, value) });
+        let before = std::mem::take(&mut pending.text).into_bytes();
+        let slot = match slot(kind, value) {
+            USER_FULL => USER_FULL_MEMBER,
+            slot => slot,
+        };
+        let usual = Usual::new(&before, slot, b"", PLAIN);
+        self.members.push(MemberStep { usual, before: before.into() });
     }
 }
 
-/// Where the value is found among an event's values.
+/// Where a field's value is found among an event's values.
+fn field_slot(kind: Kind, value: Value) -> Slot {
+    match slot(kind, value) {
+        USER_FULL => USER_FULL_FIELD,
+        slot => slot,
+    }
+}
+
+/// Where a tag's value is found among an event's values.
 fn slot(kind: Kind, value: Value) -> Slot {
     match value {
         Value::UserFull | Value::Column(Column::UserFull) => USER_FULL,
@@ -282,9 +328,9 @@ fn slot(kind: Kind, value: Value) -> Slot {
 }
 
 fn tag_step<D: Dialect>(kind: Kind, name: String, tag: &Tag<'_>) -> TagStep {
-    let mut literal = b",".to_vec();
-    literal.extend(escaped::<TagName>(name.as_bytes()));
-    literal.push(b'=');
+    let mut before = b",".to_vec();
+    before.extend(escaped::<TagName>(name.as_bytes()));
+    before.push(b'=');
     let constant = match tag {
         Tag::Configured(value) => {
             Some(escaped::<D::Stripped>(without_trailing_backslashes(value.as_bytes())))
@@ -294,19 +340,34 @@ fn tag_step<D: Dialect>(kind: Kind, name: String, tag: &Tag<'_>) -> TagStep {
         }
         Tag::BuiltIn(_) => None,
     };
-    literal.extend(constant.iter().flatten());
+    before.extend(constant.iter().flatten());
     let (value, default, stripped) = match tag {
         Tag::BuiltIn(row) => (row.value, row.default[D::VERSION as usize], row.stripped),
         Tag::Configured(_) => (Value::Nothing, "", false),
     };
+    // Versions 2 and 3 of Butler SOS take the number 0 for empty.
+    let is_number = matches!(value, Value::Column(column) if is_number(kind, column));
+    let nought_is_empty = is_number && D::VERSION != InfluxVersion::V1;
+    let needs = match (constant.is_some(), nought_is_empty) {
+        (true, _) => PLAIN,
+        (false, true) => NEVER,
+        (false, false) => FILLED,
+    };
     TagStep {
+        usual: Usual::new(&before, slot(kind, value), b"", needs),
         name: name.into(),
-        literal: Literal::new(&literal),
-        slot: slot(kind, value),
-        default: Literal::new(default.as_bytes()),
+        before: before.into(),
+        default,
         stripped,
         constant: constant.is_some(),
+        nought_is_empty,
     }
+}
+
+fn is_number(kind: Kind, column: Column) -> bool {
+    let columns = kind.layout().columns();
+    let mut checks = columns.iter().filter(|spec| spec.column == column).map(|spec| spec.check);
+    checks.any(|check| matches!(check, Check::Int { .. } | Check::Float))
 }
 
 enum Tag<'a> {

@@ -210,7 +210,12 @@ mod tests {
 
     #[test]
     fn answers() {
-        let answer = |status, body: &str| Answer { status, retry_after: None, body: body.into() };
+        let answer = |status, body: &str| Answer {
+            status,
+            retry_after: None,
+            date: None,
+            body: body.into(),
+        };
         let fine = answer(200, r#"{"results":[{"statement_id":0}]}"#);
         assert!(accepted(&fine).is_ok());
         let error = answer(200, r#"{"results":[{"error":"retention policy conflicts"}]}"#);

@@ -4,6 +4,9 @@
 //! alerts go on working. Its three writers differ in places; the differences are the arrays of three
 //! in these tables, one entry per version.
 
+#[cfg(test)]
+mod tests;
+
 use super::encode::InfluxVersion;
 use crate::event::{Column, Kind};
 
@@ -79,6 +82,18 @@ pub(super) enum Form {
     IntegerText,
     /// The whole event as JSON.
     RawEvent,
+}
+
+impl Form {
+    /// What ends the field, with the comma before the next.
+    pub(super) const fn end(self) -> &'static [u8] {
+        match self {
+            Self::Integer => b"i,",
+            Self::Float => b",",
+            Self::RawEvent => b"}\",",
+            Self::Text | Self::OptionalText | Self::IntegerText => b"\",",
+        }
+    }
 }
 
 /// The series of one kind.

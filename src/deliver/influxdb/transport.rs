@@ -89,7 +89,8 @@ impl Transport for InfluxTransport {
         }
         let gzip = self.gzip && body.len() > GZIP_ABOVE;
         let text = "text/plain; charset=utf-8";
-        let payload = if gzip { Payload::gzip(body.clone()) } else { Payload::plain(body.clone()) };
+        let payload =
+            if gzip { Payload::gzip(body.clone()).await } else { Payload::plain(body.clone()) };
         match self.http.request(Method::POST, &self.write_path, text, payload).await {
             Err(reason) => Outcome::Unavailable { reason, after: None },
             Ok(answer) => {
@@ -122,7 +123,7 @@ impl fmt::Debug for InfluxTransport {
 }
 
 /// The addresses that Butler SOS's clients write to; timestamps are in nanoseconds throughout.
-fn write_path(target: &Target) -> String {
+pub(super) fn write_path(target: &Target) -> String {
     match target {
         // `rp=`: the database's default retention policy.
         Target::V1 { database, .. } => format!("/write?db={}&precision=n&rp=", escape(database)),

@@ -17,7 +17,7 @@ use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, UUID_LENGTH};
 use crate::deliver::line::{Escape as _, Line};
 use crate::enrich::{Enriched, UserAgent};
-use crate::event::{Column, Event, Field, Kind, Listener};
+use crate::event::{Column, Event, Kind, Listener};
 
 /// The longest topic, in bytes (MQTT 3.1.1, section 1.5.3).
 const TOPIC_MAX: usize = 65_535;
@@ -211,17 +211,13 @@ fn members(tags: &[(String, String)]) -> Box<str> {
 /// The longest payload that can come out, without tags.
 fn bound(enriched: &Enriched<'_>) -> usize {
     let event = enriched.event;
-    let columns = event.fields().iter().map(|field| match field {
-        Field::Text(text) => text.len(),
-        _ => 0,
-    });
     let user_full = event.user_full().map_or(0, |name| name.parts().map(str::len).iter().sum());
     let agent = enriched
         .user_agent
         .map_or(0, |agent| agent_members(agent).iter().map(|(_, value)| value.len()).sum());
     let categories = enriched.categories.unwrap_or_default();
     let categories_text = categories.iter().map(|c| c.name.len() + c.value.len()).sum::<usize>();
-    let texts = columns.sum::<usize>()
+    let texts = event.texts_bound()
         + user_full
         + agent
         + enriched.app_name.map_or(0, str::len)
@@ -275,12 +271,12 @@ fn log_event(enriched: &Enriched<'_>, tags: &str, line: &mut Line<'_>) {
     let is_performance = event.kind() == Kind::QixPerf;
     line.bytes(b"{\"source\":");
     json::string(event.kind().name(), line);
-    let columns = event.kind().layout().columns().iter().zip(event.fields());
-    for (spec, field) in columns.filter(|(spec, _)| spec.column != Column::Source) {
+    let columns = event.kind().layout().columns().iter().enumerate();
+    for (index, spec) in columns.filter(|(_, spec)| spec.column != Column::Source) {
         key(spec.column.name(), line);
         match spec.column {
             Column::UserFull => json::user_full(event, line),
-            _ => json::field(field, line),
+            _ => json::column(event, index, spec.check, line),
         }
         if is_performance && spec.column == Column::AppId {
             key(Column::AppName.name(), line);

@@ -11,6 +11,7 @@
 //! | `options` | how to reach the broker: credentials, TLS, last will |
 //! | `connection` | publishes one batch after the other |
 //! | `link` | the way to the broker, by means of the MQTT library |
+//! | [`probe`] | asks whether the broker would let us in |
 //! | `suspicion` | finds the message that the broker does not take |
 //! | [`transport`] | hands batches to the connection: a [`Transport`](super::Transport) |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
@@ -20,6 +21,7 @@ pub mod destination;
 pub mod encode;
 pub(crate) mod link;
 mod options;
+pub mod probe;
 mod suspicion;
 pub mod transport;
 

@@ -29,7 +29,7 @@ use crate::deliver::batch::Buffer;
 use crate::deliver::json::{self, JsonText, UUID_LENGTH, string};
 use crate::deliver::line::{Escape, Line};
 use crate::enrich::{Enriched, UserAgent};
-use crate::event::{Column, Event, Field, Kind, Listener};
+use crate::event::{Column, Event, Kind, Listener};
 use crate::rules::Category;
 
 /// The most that a member takes without its text: `,"event_activity_source":""` is the longest, with
@@ -69,9 +69,12 @@ impl Encode for Encoder {
             line.bytes(b"{\"received\":\"");
             self.clock.write(received_ns, line);
             line.byte(b'"');
-            for (spec, field) in event.kind().layout().columns().iter().zip(event.fields()) {
+            for (index, spec) in event.kind().layout().columns().iter().enumerate() {
                 key(name(event, spec.column), line);
-                value(event, spec.column, field, line);
+                match spec.column {
+                    Column::UserFull => json::user_full(event, line),
+                    _ => json::column(event, index, spec.check, line),
+                }
             }
             derived(event, line);
             known(enriched, line);
@@ -83,11 +86,6 @@ impl Encode for Encoder {
 /// The longest line that can come out.
 fn bound(enriched: &Enriched<'_>) -> usize {
     let event = enriched.event;
-    let text = |field: &Field<'_>| match field {
-        Field::Text(text) => text.len(),
-        _ => 0,
-    };
-    let columns = event.fields().iter().map(text).sum::<usize>();
     let user_full = event.user_full().map_or(0, |name| name.parts().map(str::len).iter().sum());
     let app_name = enriched.app_name.map_or(0, str::len);
     let agent = enriched
@@ -96,16 +94,9 @@ fn bound(enriched: &Enriched<'_>) -> usize {
     let categories = enriched.categories.unwrap_or_default();
     let category = |category: &&Category| category.name.len() + category.value.len();
     let categorised = categories.iter().map(category).sum::<usize>();
-    JsonText::EXPANSION * (columns + user_full + app_name + agent + categorised)
+    JsonText::EXPANSION * (event.texts_bound() + user_full + app_name + agent + categorised)
         + MEMBER * (event.fields().len() + DERIVED)
         + CATEGORY * categories.len()
-}
-
-fn value(event: &Event<'_>, column: Column, field: &Field<'_>, line: &mut Line<'_>) {
-    match column {
-        Column::UserFull => json::user_full(event, line),
-        _ => json::field(field, line),
-    }
 }
 
 fn name(event: &Event<'_>, column: Column) -> &'static str {
@@ -218,7 +209,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::parse;
+    use crate::event::{Field, parse};
     use proptest::prelude::*;
     use serde_json::Value as Json;
 

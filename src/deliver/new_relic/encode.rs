@@ -251,11 +251,6 @@ impl Encode for Encoder {
 /// Bytes of all texts that may be written; the user's, which may be written twice, twice.
 fn texts(enriched: &Enriched<'_>) -> usize {
     let Enriched { event, app_name, user_agent, .. } = *enriched;
-    let text = |field: &Field<'_>| match field {
-        Field::Text(text) => text.len(),
-        _ => 0,
-    };
-    let columns = event.fields().iter().map(text).sum::<usize>();
     let user = event.text(Column::UserDirectory).len() + 1 + event.text(Column::UserId).len();
     let agent = user_agent.map_or(0, |agent| {
         agent.browser_name.len()
@@ -263,7 +258,7 @@ fn texts(enriched: &Enriched<'_>) -> usize {
             + agent.os_name.len()
             + agent.os_version.len()
     });
-    columns + user + app_name.map_or(0, str::len) + agent
+    event.texts_bound() + user + app_name.map_or(0, str::len) + agent
 }
 
 /// Who is behind an event, as it is sent.

@@ -6,6 +6,7 @@
 //! | [`scramble`] | replaces names of users by a hash |
 //! | [`transport`] | posts batches to the Event API: a [`Transport`](super::Transport) |
 //! | [`metrics`] | posts metrics to the Metric API |
+//! | [`probe`] | asks whether New Relic can be reached |
 //! | [`destination`] | both halves: a [`Destination`](super::Destination) |
 //!
 //! Every account is a destination of its own, so that one that fails does not keep the others from
@@ -14,6 +15,7 @@
 pub mod destination;
 pub mod encode;
 pub mod metrics;
+pub mod probe;
 pub mod scramble;
 pub mod transport;
 

@@ -119,7 +119,7 @@ fn array(lines: &[u8]) -> Vec<u8> {
 
 impl Transport for NewRelicTransport {
     async fn send(&self, body: Bytes, _events: u32) -> Outcome {
-        let payload = Payload::gzip(array(&body).into());
+        let payload = Payload::gzip(array(&body).into()).await;
         if payload.len() > POST_BYTES_MAX {
             return Outcome::TooLarge;
         }
@@ -154,7 +154,7 @@ fn outcome(answer: &Answer) -> Outcome {
 }
 
 /// Status and body, for people.
-pub(super) fn reason(answer: &Answer) -> String {
+pub(in crate::deliver) fn reason(answer: &Answer) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let body = body.trim();
     match body.char_indices().nth(MESSAGE_MAX) {

@@ -49,6 +49,7 @@ use shake::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 
 pub use numbers::Numbers;
 pub use open::Found;
+pub(crate) use store::FREE_SHARE;
 pub use store::Spool;
 
 /// Where one destination's spool is and what its limits are.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::faults::{FaultyDisk, at_once};
 use super::tests::{lines, open};
-use super::{Record, Spool, segment};
+use super::{Record, Spool, SpoolError, segment};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -56,6 +56,9 @@ struct Known {
     length: usize,
     /// Crashes before it was pushed.
     life: u32,
+    /// Writing it failed. All of it may have reached the disk nevertheless, so the next life may
+    /// find it; this one must not.
+    refused: bool,
     /// A sync has said that it is on the disk, and has not lied.
     synced: bool,
     acknowledged: bool,
@@ -84,7 +87,8 @@ struct Model {
     ever_lost: u64,
     lying: bool,
     crashes: u32,
-    /// Whether a bit was flipped, or a sync lied: complete segments may be damaged then.
+    /// Whether a bit was flipped, a sync lied or a write failed before the power did: complete
+    /// segments may be damaged then.
     damaged: bool,
 }
 
@@ -117,10 +121,18 @@ impl Model {
         match *step {
             Step::Push { events, length } => {
                 let text = lines(number, events, length);
-                if at_once(self.spool.push(text.as_bytes(), events, 1, 1)).is_ok() {
-                    self.taken += u64::from(events);
+                let pushed = at_once(self.spool.push(text.as_bytes(), events, 1, 1));
+                // What fails before it is written leaves nothing behind.
+                let refused = match pushed {
+                    Ok(_) => Some(false),
+                    Err(SpoolError::Io { action: "write to", .. }) => Some(true),
+                    Err(_) => None,
+                };
+                if let Some(refused) = refused {
+                    self.taken += if refused { 0 } else { events.into() };
                     let life = self.crashes;
-                    let known = Known { events, length, life, synced: false, acknowledged: false };
+                    let (synced, acknowledged) = (false, false);
+                    let known = Known { events, length, life, refused, synced, acknowledged };
                     self.batches.insert(number, known);
                 }
             }
@@ -177,6 +189,7 @@ impl Model {
         let known = &self.batches[&id];
         assert_eq!(record.lines, lines(id, known.events, known.length));
         assert_eq!(record.events, known.events);
+        assert!(!known.refused || self.crashes > known.life, "refused and sent");
         assert!(!known.acknowledged || self.crashes > 0, "sent twice without a crash");
         assert!(self.out.iter().all(|out| out.sequence != record.sequence), "handed out twice");
     }
@@ -188,7 +201,8 @@ impl Model {
     fn flip(&mut self, bit: usize) {
         let complete = |path: &std::path::PathBuf| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            matches!(segment::parse_name(name), Some((_, Some(_))))
+            // A disk that lied may have left nothing of it.
+            matches!(segment::parse_name(name), Some((_, Some(_)))) && self.disk.length(path) > 0
         };
         if let Some(path) = self.disk.paths().into_iter().find(complete) {
             self.disk.flip(&path, bit % (self.disk.length(&path) * 8));
@@ -204,9 +218,14 @@ impl Model {
         let mut spool = std::mem::replace(&mut self.spool, open(&other, self.max_bytes).0);
         if crash {
             drop(spool);
-            match end {
-                End::Kill => self.disk.kill(),
-                _ => self.disk.crash(),
+            if end == End::PowerOff {
+                // What was written over a failed write's remains may have reached the disk in part,
+                // behind what has not.
+                let here = |known: &Known| known.refused && known.life == self.crashes;
+                self.damaged |= self.batches.values().any(here);
+                self.disk.crash();
+            } else {
+                self.disk.kill();
             }
             self.crashes += 1;
         } else {
@@ -240,7 +259,9 @@ impl Model {
         let lost = self.spool.take_lost();
         assert!(lost.damaged == 0 || self.is_damaged(), "damaged without damage");
         self.ever_lost += lost.sum();
-        let waiting = |known: &Known| !known.acknowledged && (known.synced || self.crashes == 0);
+        let waiting = |known: &Known| {
+            !known.refused && !known.acknowledged && (known.synced || self.crashes == 0)
+        };
         let missing =
             self.batches.iter().filter(|(id, known)| waiting(known) && !read.contains(id));
         let missing: u64 = missing.map(|(_, known)| u64::from(known.events)).sum();

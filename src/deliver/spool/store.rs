@@ -31,7 +31,7 @@ pub(super) const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 const SEGMENT_SHARE: u64 = 8;
 
 /// Of the free disk all segments of a destination take this part at most.
-const FREE_SHARE: u64 = 10;
+pub(crate) const FREE_SHARE: u64 = 10;
 
 /// Receive times are remembered at this distance, in ns: the age of a backlog is right to 10 s, and a
 /// week of it takes two megabytes.
@@ -185,7 +185,8 @@ impl<D: Storage> Spool<D> {
     }
 
     /// Writes a batch and returns its sequence. The oldest segments make room for it. After an error
-    /// nothing is written and the batch stays with the caller.
+    /// the batch stays with the caller; this process will not read it back, but when it crashes before
+    /// the next batch is written, the next one may: a write that fails may have written everything.
     pub async fn push(
         &mut self,
         lines: &[u8],

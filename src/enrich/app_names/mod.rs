@@ -25,7 +25,7 @@ use crate::observe::failures::{Failure, Failures};
 use crate::observe::logging::RateLimited;
 
 /// The port of the repository service, which Sense does not let anybody change.
-const QRS_PORT: u16 = 4242;
+pub(crate) const QRS_PORT: u16 = 4242;
 
 /// The account that the exported certificates stand for; it may read everything.
 const QLIK_USER: HeaderValue =
@@ -233,6 +233,13 @@ impl Refresher {
                 }
             }
         }
+    }
+
+    /// Asks once, within `limit`: how many apps there are, or why that is not known and what to do.
+    pub async fn probe(&self, limit: Duration) -> Result<usize, (String, &'static str)> {
+        let late = || RefreshError::from(FetchError::Late(limit));
+        let answer = tokio::time::timeout(limit, self.ask()).await.unwrap_or_else(|_| Err(late()));
+        answer.map(|names| names.len()).map_err(|error| (error.to_string(), error.hint()))
     }
 
     async fn ask(&self) -> Result<AppNames, RefreshError> {

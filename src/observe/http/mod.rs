@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State as Extract};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path, Request, State as Extract};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -32,7 +32,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::host::HostCounters;
+use super::recent::Filter;
 use super::stats::{Named, State, Stats, ThreadStats};
+use super::watch::Watch;
 use super::{metrics, page};
 use guard::{Guard, Refusal};
 pub use guard::{NoRandomness, Token};
@@ -51,6 +53,8 @@ const CONNECTION_LIFETIME: Duration = Duration::from_mins(15);
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request's body: a token in a form.
 const BODY_BYTES_MAX: usize = 4 * 1024;
+/// Events in an answer, unless the request says otherwise.
+const EVENTS_DEFAULT: u64 = 100;
 /// Pause after a connection could not be accepted, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -215,8 +219,13 @@ impl Server {
         runtime.block_on(async {
             for bind in self.binds {
                 let listener = tokio::net::TcpListener::from_std(bind.listener)?;
+                let watch = Arc::new(Watch::default());
+                if bind.part == Part::Console {
+                    tokio::spawn(Arc::clone(&watch).run(Arc::clone(state)));
+                }
                 let site = Arc::new(Site {
                     state: Arc::clone(state),
+                    watch,
                     guard: bind.guard,
                     config: bind.config,
                     streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -260,6 +269,7 @@ async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermi
 /// What the answers at one address are made of.
 struct Site {
     state: Arc<State>,
+    watch: Arc<Watch>,
     guard: Guard,
     config: Option<Arc<str>>,
     streams: Arc<Semaphore>,
@@ -273,6 +283,10 @@ fn router(part: Part, site: Arc<Site>) -> Router {
             .route("/api/stats", get(stats))
             .route("/api/stream", get(events))
             .route("/api/config", get(config))
+            .route("/api/events", get(newest))
+            .route("/api/top", get(top))
+            .route("/api/history", get(history))
+            .route("/assets/{name}", get(asset))
             .route("/metrics", get(prometheus))
             .route("/health", get(health)),
         Part::Metrics => Router::new().route("/metrics", get(prometheus)),
@@ -359,14 +373,54 @@ async fn stats(Extract(site): Extract<Arc<Site>>) -> Json<Stats> {
     Json(Stats::read(&site.state))
 }
 
-async fn events(Extract(site): Extract<Arc<Site>>) -> Response {
+async fn events(Extract(site): Extract<Arc<Site>>, uri: Uri) -> Response {
     let Ok(place) = Arc::clone(&site.streams).try_acquire_owned() else {
         let text = format!("{STREAMS_MAX} streams are open already\n");
         let headers = [(header::RETRY_AFTER, "10")];
         return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
     };
-    let body = Body::new(stream::Events::new(Arc::clone(&site.state), place));
+    let mut more = false;
+    let filter = Filter::from_query(uri.query().unwrap_or_default(), |name, _| {
+        more |= name == "more";
+    });
+    let mut events = stream::Events::new(Arc::clone(&site.state), place);
+    if more {
+        events = events.with_more(Arc::clone(&site.watch), filter);
+    }
+    let body = Body::new(events);
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// The newest events that pass the query's filter, newest first.
+async fn newest(Extract(site): Extract<Arc<Site>>, uri: Uri) -> Response {
+    let (mut after, mut limit) = (0, EVENTS_DEFAULT);
+    let filter = Filter::from_query(uri.query().unwrap_or_default(), |name, value| {
+        match (name, value.parse()) {
+            ("after", Ok(seq)) => after = seq,
+            ("limit", Ok(number)) => limit = number,
+            _ => {}
+        }
+    });
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Json(site.watch.seen().newest.matching(&filter, after, limit)).into_response()
+}
+
+/// What occurred most often in the last minutes.
+async fn top(Extract(site): Extract<Arc<Site>>) -> Response {
+    Json(site.watch.seen().top()).into_response()
+}
+
+/// The last minutes, second by second.
+async fn history(Extract(site): Extract<Arc<Site>>) -> Response {
+    Json(&site.watch.seen().history).into_response()
+}
+
+/// What the page is made of.
+async fn asset(Path(name): Path<String>) -> Response {
+    match page::asset(&name) {
+        Some((kind, text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn prometheus(Extract(site): Extract<Arc<Site>>) -> Response {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -137,10 +138,52 @@ fn the_page_runs_only_its_own_script() {
         let policy = page.header("content-security-policy").unwrap();
         let nonce = policy.split("'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();
         assert_eq!(nonce.len(), 32);
-        assert!(page.body.contains(&format!("<script nonce=\"{nonce}\">")));
+        assert!(
+            page.body.contains(&format!("<script nonce=\"{nonce}\" src=\"assets/console.js\""))
+        );
         nonce
     });
     assert_ne!(nonces[0], nonces[1]);
+}
+
+#[test]
+fn the_page_has_its_files_and_no_others() {
+    let running = Running::console();
+    let page = running.get("/").body;
+    let files: Vec<_> =
+        page.split("\"assets/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        let answer = running.get(&format!("/assets/{file}"));
+        let (_, ending) = file.rsplit_once('.').unwrap();
+        let kind = if ending == "css" { "text/css" } else { "text/javascript" };
+        assert_eq!((answer.status(), answer.body.is_empty()), (200, false), "{file}");
+        assert!(answer.header("content-type").unwrap().starts_with(kind), "{file}");
+    }
+    for path in ["/assets/page.html", "/assets/", "/assets/..%2fmod.rs", "/assets/%2e%2e/x"] {
+        assert_eq!(running.get(path).status(), 404, "{path}");
+    }
+}
+
+#[test]
+fn the_lists_the_history_and_the_events_are_there_from_the_start() {
+    let running = Running::console();
+    assert_eq!(running.get("/api/events?kind=qseow-engine&limit=5&after=7").json(), json!([]));
+    let top = running.get("/api/top").json();
+    assert_eq!(top["lists"]["users"], json!([]));
+    assert_eq!(top["one_in"], 1.0);
+    assert!(running.get("/api/history").json()["points"].is_array());
+}
+
+#[test]
+fn the_pages_stream_begins_with_the_history() {
+    let running = Running::console();
+    let stream = running.connect("GET /api/stream?more&user=x HTTP/1.1\r\nHost: localhost", "");
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut names =
+        lines.filter(|line| line.starts_with("event: ") || line.starts_with("data: {\"v"));
+    let mut next = || names.next().unwrap().chars().take(14).collect::<String>();
+    assert_eq!([next(), next(), next()], ["event: history", "event: top", "data: {\"versio"]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ pub static FAMILIES: &[Family] = &[
         name: "ringside_upstream_lost_estimate",
         kind: Gauge,
         labels: &["listener"],
-        help: "Events lost between Sense and the socket, by gaps in row numbers; less what arrived late.",
+        help: "Events lost on their way from Sense, by gaps in row numbers; less what arrived late.",
         samples: |stats, _, out| listeners(stats, out, |listener| listener.upstream_lost_estimate),
     },
     Family {
@@ -160,6 +160,17 @@ pub static FAMILIES: &[Family] = &[
         samples: |stats, _, out| {
             for (name, destination) in &stats.destinations.0 {
                 out.add(&[name], destination.oldest_s);
+            }
+        },
+    },
+    Family {
+        name: "ringside_influxdb_series",
+        kind: Gauge,
+        labels: &["measurement"],
+        help: "Series that InfluxDB gets of events, estimated since the start.",
+        samples: |stats, _, out| {
+            for (name, stats) in &stats.series.0 {
+                out.add(&[name], stats.series);
             }
         },
     },

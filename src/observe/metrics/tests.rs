@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 
-use super::Type::{Counter, Gauge, Histogram};
 use super::*;
+use crate::documented::assert_table;
 use crate::observe::host::{IpCounters, Softnet};
 use crate::observe::ledger::{DropReason, LossReason, Note, Reason, RejectReason};
 use crate::observe::stats::tests::sample_stats;
@@ -122,24 +122,22 @@ fn label_values_cannot_break_a_line() {
 }
 
 #[test]
-fn the_documentation_lists_each_metric() {
-    let documented = include_str!("../../../docs/metrics.md");
-    let types = [Counter, Gauge, Histogram].map(|kind| format!("` | {} | ", kind.name()));
-    let is_metric = |line: &&str| types.iter().any(|kind| line.contains(kind));
-    let rows: HashSet<&str> = documented.lines().filter(is_metric).collect();
-    let expected: Vec<String> = FAMILIES
-        .iter()
-        .map(|Family { name, kind, labels, help, .. }| {
-            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
-            format!("| `{name}` | {} | {} | {help} |", kind.name(), labels.join(", "))
-        })
-        .collect();
-    for row in &expected {
-        assert!(rows.contains(row.as_str()), "docs/metrics.md needs the row\n{row}");
-    }
-    assert_eq!(rows.len(), expected.len(), "docs/metrics.md has rows of no metric");
-    for reason in [DropReason::NAMES, RejectReason::NAMES, LossReason::NAMES, Note::NAMES].concat()
-    {
-        assert!(documented.contains(&format!("\n| {reason} | ")), "docs/metrics.md: {reason}");
-    }
+fn the_documentation_lists_each_metric_and_each_reason() {
+    const PAGE: &str = "docs/metrics.md";
+    let metrics = FAMILIES.iter().map(|Family { name, kind, labels, help, .. }| {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {} | {} | {help} |", kind.name(), labels.join(", "))
+    });
+    assert_table(PAGE, "| metric | type | labels | meaning |", &metrics.collect::<Vec<_>>());
+    assert_table(PAGE, "| `reason` of dropped datagrams | meaning |", &reasons::<DropReason>());
+    assert_table(PAGE, "| `reason` of rejected events | meaning |", &reasons::<RejectReason>());
+    let delivered = "| delivered | The destination acknowledged it. |".to_owned();
+    let outcomes = [vec![delivered], reasons::<LossReason>()].concat();
+    assert_table(PAGE, "| `outcome` at a destination | meaning |", &outcomes);
+    assert_table(PAGE, "| `note` | meaning |", &reasons::<Note>());
+}
+
+fn reasons<R: Reason>() -> Vec<String> {
+    let rows = R::NAMES.iter().zip(R::ABOUT);
+    rows.map(|(name, about)| format!("| {name} | {} |", about.trim())).collect()
 }

@@ -14,7 +14,12 @@ fn account() -> Account {
 }
 
 fn answered(status: u16, body: &str) -> Outcome {
-    outcome(&Answer { status, retry_after: Some(Duration::from_secs(7)), body: body.into() })
+    outcome(&Answer {
+        status,
+        retry_after: Some(Duration::from_secs(7)),
+        date: None,
+        body: body.into(),
+    })
 }
 
 #[test]
