@@ -149,6 +149,8 @@ try {
   check('the key t changes the theme', await first.evaluate('document.documentElement.dataset.theme') === 'dark');
   await first.keyboard.press('t');
   const settings = await first.evaluate('document.getElementById("config").textContent');
+  const series = await first.evaluate('document.getElementById("series").innerText');
+  check('the series of InfluxDB are shown', /log_event|user_event|performance/.test(series) && /values/.test(series), series);
   check('the settings are shown', settings.includes('Butler-SOS:') && settings.includes('v3Config'), settings.slice(0, 200));
   check('secrets are masked', settings.includes('***') && !settings.includes('hush'));
   await stop(load);

@@ -31,11 +31,15 @@ const allLoss = (s) => Object.values(s.listeners).reduce((n, l) => n + listenerL
 const upstream = (s) => Object.values(s.listeners).reduce((n, l) => n + l.upstream_lost_estimate, 0);
 const received = (s) => Object.values(s.listeners).reduce((n, l) => n + l.received, 0);
 
+// The archive keeps events on disk until it writes the next file; anywhere else they are late.
+const late = (name, d) => name !== 'archive' && d.spooled > 0;
+
 function showTiles(stats) {
   const places = Object.values(stats.destinations);
   const spooled = places.reduce((n, d) => n + d.spooled, 0);
   const held = places.reduce((n, d) => n + d.in_flight, 0);
   const oldest = Math.max(0, ...places.map((d) => d.oldest_s));
+  const alarm = Object.entries(stats.destinations).some(([name, d]) => (d.last_error || late(name, d)) && d.oldest_s > MINUTE);
   const lost = since(MINUTE, allLoss)[0];
   const latency = stats.latency.delivered ?? {};
   const [user, log] = ['user_events', 'log_events'].map((name) => perSecond((s) => s.listeners[name].received));
@@ -44,7 +48,7 @@ function showTiles(stats) {
     ['Lost in the last minute', count(lost), `${count(allLoss(stats))} since the start`, lost > 0],
     ['Lost upstream', count(upstream(stats)), 'before this machine, estimate'],
     ['Waiting', count(held + spooled), `${count(held)} in memory · ${count(spooled)} on disk`],
-    ['Spool', bytes(places.reduce((n, d) => n + d.spool_bytes, 0)), oldest > 0 ? `oldest ${duration(oldest)}` : 'nothing waits', oldest > 60],
+    ['Spool', bytes(places.reduce((n, d) => n + d.spool_bytes, 0)), oldest > 0 ? `oldest ${duration(oldest)}` : 'nothing waits', alarm],
     ['Latency', duration(latency.p50_s), latency.p99_s === null ? 'nothing delivered yet' : `99 % within ${duration(latency.p99_s)}, since the start`],
   ];
   list(byId('tiles'), tiles, () => {
@@ -104,7 +108,7 @@ function showDestinations(stats) {
   const head = ['destination', 'state', 'rate', 'delivered', 'in memory', 'on disk', 'spool', 'oldest', 'given up', 'retries', 'last error'];
   const rows = Object.entries(stats.destinations).map(([name, d]) => {
     const state = d.last_error ? { text: 'failing', kind: 'bad' }
-      : d.spooled > 0 ? { text: 'catching up', kind: 'warn' } : { text: 'works', kind: 'good' };
+      : late(name, d) ? { text: 'catching up', kind: 'warn' } : { text: 'works', kind: 'good' };
     return [
       name, state, rate(perSecond((s) => s.destinations[name]?.delivered ?? 0)), count(d.delivered),
       count(d.in_flight), count(d.spooled), bytes(d.spool_bytes), d.oldest_s > 0 ? duration(d.oldest_s) : '–', bad(sum(d.dropped)),
@@ -122,6 +126,15 @@ function showEngine(stats) {
   table(byId('threads'), ['thread', 'state', 'last beat'], Object.entries(stats.threads).map(([name, thread]) => [
     name, thread.alive ? { text: 'turns', kind: 'good' } : { text: 'stalled', kind: 'bad' }, `${duration(thread.beat_age_s)} ago`,
   ]));
+}
+
+function showSeries(stats) {
+  const rows = Object.entries(stats.series).map(([measurement, { series, tags }]) => {
+    const [tag, values] = Object.entries(tags)[0] ?? [];
+    return [measurement, count(series), tag ? `${tag}, ${count(values)} values` : '–'];
+  });
+  byId('series').hidden = rows.length === 0;
+  table(byId('series'), ['measurement', 'series in InfluxDB', 'the tag with most'], rows);
 }
 
 function showEmpty(stats) {
@@ -161,6 +174,7 @@ function show(stats) {
   showListeners(stats);
   showReasons(stats);
   showDestinations(stats);
+  showSeries(stats);
   showEngine(stats);
 }
 

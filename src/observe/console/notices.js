@@ -42,7 +42,8 @@ function* causes(now, before) {
     const upstream = listener.upstream_lost_estimate - then.upstream_lost_estimate;
     if (upstream > 0) {
       yield ['warn', `upstream:${name}`, upstream, `lost before they reached ${title(name)} (estimate).`,
-        'Look at the network between here and Sense, and at the Sense servers.'];
+        kernel > 0 ? 'What the kernel dropped is among them.'
+          : 'Look at the network between here and Sense, and at the Sense servers.'];
     }
     if (listener.backpressure) {
       yield ['warn', `pressure:${name}`, 0, `The queue of ${title(name)} is filling up.`, `${count(listener.queued)} wait.`];
