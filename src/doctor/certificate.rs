@@ -1,7 +1,7 @@
 //! Until when do certificates hold?
 //!
-//! Of a certificate (X.509, RFC 5280) only the end of its validity is read; whether it is trusted is
-//! for the connection to find out.
+//! Of a certificate only the end of its validity is looked at; whether it is trusted is for the
+//! connection to find out.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -14,10 +14,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use super::{Finding, Place};
 use crate::calendar;
-use crate::event::TimeText;
 use crate::fetch;
 
 const TOPIC: &str = "certificate";
@@ -185,59 +186,8 @@ fn judge(
 
 /// Seconds since 1970 at which a certificate ends (`notAfter`).
 fn not_after(der: &[u8]) -> Option<u64> {
-    const SEQUENCE: u8 = 0x30;
-    const VERSION: u8 = 0xa0;
-    let (certificate, _) = expect(der, SEQUENCE)?;
-    let (mut rest, _) = expect(certificate, SEQUENCE)?;
-    if let Some((_, after)) = expect(rest, VERSION) {
-        rest = after;
-    }
-    // serialNumber, signature, issuer
-    for _ in 0..3 {
-        rest = element(rest)?.2;
-    }
-    let (validity, _) = expect(rest, SEQUENCE)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, time, _) = element(rest)?;
-    moment(tag, time)
-}
-
-/// The content of an element with this tag, and what follows.
-fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    element(der).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
-}
-
-/// Tag and content of the first element (DER: tag, length, content), and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], mut rest) = der.split_first_chunk()?;
-    let mut length = usize::from(first);
-    if first >= 0x80 {
-        let digits;
-        (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        // No certificate has 4 GiB.
-        if digits.is_empty() || digits.len() > 4 {
-            return None;
-        }
-        length = digits.iter().fold(0, |length, byte| (length << 8) | usize::from(*byte));
-    }
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
-/// `UTCTime` (`YYMMDDhhmmssZ`) or `GeneralizedTime` (`YYYYMMDDhhmmssZ`) in seconds since 1970.
-fn moment(tag: u8, text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let full = match (tag, text.len()) {
-        // RFC 5280, section 4.1.2.5.1.
-        (0x17, 12) if text < "50" => format!("20{text}"),
-        (0x17, 12) => format!("19{text}"),
-        (0x18, 14) => text.to_owned(),
-        _ => return None,
-    };
-    let (date, time) = full.split_at_checked(8)?;
-    let moment = TimeText::read(format!("{date}T{time}.000Z").as_bytes())?.moment_ms()?;
-    // Before 1970 is as much over as 1970.
-    Some(u64::try_from(moment).unwrap_or_default() / 1000)
+    let certificate = Certificate::from_der(der).ok()?;
+    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
 }
 
 #[cfg(test)]
@@ -276,9 +226,6 @@ mod tests {
             changed[at] ^= 0xff;
             not_after(&changed);
         }
-        assert_eq!(not_after(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
-        assert_eq!(moment(0x17, b"301301000000Z"), None, "no such month");
-        assert_eq!(moment(0x18, "20é0101000000Z".as_bytes()), None);
     }
 
     #[test]

@@ -131,10 +131,10 @@ function showEngine(stats) {
 function showSeries(stats) {
   const rows = Object.entries(stats.series).map(([measurement, { series, tags }]) => {
     const [tag, values] = Object.entries(tags)[0] ?? [];
-    return [measurement, count(series), tag ? `${tag}, ${count(values)} values` : '–'];
+    return [measurement, count(series), tag ? `${tag}: ${count(values)}` : '–'];
   });
   byId('series').hidden = rows.length === 0;
-  table(byId('series'), ['measurement', 'series in InfluxDB', 'the tag with most'], rows);
+  table(byId('series'), ['measurement', 'series in InfluxDB', 'the tag with most values'], rows);
 }
 
 function showEmpty(stats) {
