@@ -79,6 +79,25 @@ fn a_user_event() {
 }
 
 #[test]
+fn the_documentation_lists_the_members_of_user_events() {
+    let agent = UserAgent {
+        browser_name: "b".into(),
+        browser_major_version: "1".into(),
+        os_name: "o".into(),
+        os_version: "2".into(),
+        ..UserAgent::default()
+    };
+    let known = Known { app_name: Some("a"), user_agent: Some(&agent), ..Known::default() };
+    let (payload, _) = encode(START, &known);
+    let object: serde_json::Map<_, _> = serde_json::from_str(&payload).unwrap();
+    let mut members: Vec<&String> = object.keys().collect();
+    members.sort_by_key(|name| payload.find(&format!("\"{name}\":")));
+    let page = std::fs::read_to_string("docs/series.md").unwrap();
+    let shown = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(shown.split_whitespace().collect::<Vec<_>>(), members);
+}
+
+#[test]
 fn a_log_event_with_categories() {
     let category = Category { name: "a\tb".into(), value: "1".into() };
     let both = [&category, &category];

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::documented::assert_table;
 use crate::enrich::UserAgent;
 use crate::event::parse;
 
@@ -82,6 +83,33 @@ fn a_log_event() {
             "\n"
         )
     );
+}
+
+#[test]
+fn the_documentation_lists_every_attribute() {
+    for (table, event) in [(USER, "qs_userEvent"), (LOG, "qs_logEvent")] {
+        let row = |(name, source): &(&str, Source)| format!("| `{name}` | {} |", holds(*source));
+        let rows: Vec<_> = table.iter().map(row).collect();
+        let header = format!("| attribute of `{event}` | holds |");
+        assert_table("docs/series.md", &header, &rows);
+    }
+}
+
+fn holds(source: Source) -> String {
+    match source {
+        Source::Time => "milliseconds since 1970 at receipt",
+        Source::Column(column) => return format!("column `{}`", column.name()),
+        Source::UserFull => "directory and id of the user",
+        Source::UserDirectory => "the user's directory",
+        Source::UserId => "the user's id",
+        Source::App => "the app that the context names",
+        Source::AppName => "the app's name",
+        Source::BrowserName => "browser",
+        Source::BrowserMajorVersion => "the browser's major version",
+        Source::OsName => "operating system",
+        Source::OsVersion => "the system's version",
+    }
+    .to_owned()
 }
 
 #[test]
