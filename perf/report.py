@@ -255,15 +255,16 @@ def markdown(figures: Figures) -> str:
         lines.append(f"- not installed here: {', '.join(figures['missing'])}")
     if figures.get("interrupted"):
         lines.append("- **interrupted**: not everything was measured")
-    lines += [
-        "",
-        "## Targets",
-        "",
-        *table(["target", "", "measured", "reached"], targets(figures)),
-        "Parsing against `memchr` is measured by `cargo bench --bench event`; that no event allocates is a test",
-        "(`tests/allocations.rs`).",
-        "",
-    ]
+    lines.append("")
+    if reached := targets(figures):
+        lines += [
+            "## Targets",
+            "",
+            *table(["target", "", "measured", "reached"], reached),
+            "Parsing against `memchr` is measured by `cargo bench --bench event`; that no event allocates is a test",
+            "(`tests/allocations.rs`).",
+            "",
+        ]
     for sender, subjects in figures.get("floors", {}).items():
         note = "Each stage does all that the one before it does."
         lines += costs(f"Floors and stages, {sender}", note, subjects, "floor waking")

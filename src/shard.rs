@@ -216,8 +216,11 @@ impl Shard {
         let outcome = match event::parse(listener, payload, &mut scratch) {
             Ok(event) => {
                 let lost = self.gaps.note(source, &event);
-                // Never below zero: only what was counted as lost can arrive late.
-                counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
+                if lost != 0 {
+                    // Never below zero: only what was counted as lost can arrive late.
+                    counts.upstream_lost = counts.upstream_lost.saturating_add_signed(lost);
+                    counts.upstream_lost_peak = counts.upstream_lost_peak.max(counts.upstream_lost);
+                }
                 self.judge(&event, payload.bytes(), received_ns, now)
             }
             Err(error) => {

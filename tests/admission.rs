@@ -230,7 +230,7 @@ fn gaps_in_row_numbers_are_upstream_losses() {
     let stats = wait_received(&ringside, 5);
     assert_eq!(log(&stats, "upstream_lost_estimate"), 4);
     let (_, metrics) = ringside.get("/metrics");
-    let sample = "ringside_upstream_lost_estimate{listener=\"log_events\"} 4";
+    let sample = "ringside_upstream_lost_estimate_total{listener=\"log_events\"} 4";
     assert!(metrics.contains(sample), "{metrics}");
 }
 

@@ -350,6 +350,41 @@ fn our_own_certificates_are_looked_at_too() {
 }
 
 #[test]
+fn files_that_cannot_be_read_are_all_named_with_their_lines() {
+    let missing = "tls: true, ca: no-ca.pem, clientCert: no.pem, clientKey: own.key, password: ";
+    let config = with_broker(nobody().port(), PASSWORD).replace("password: ", missing);
+    let host = Host::new(&config);
+    fs::write(host.folder.path().join("own.key"), "no key").unwrap();
+    let begin = "error: certificate: ringside.yaml:";
+    let unreadable =
+        [("ringside.mqtt.ca: ", "no-ca.pem: "), ("ringside.mqtt.clientCert: ", "no.pem: ")];
+
+    // Everything else is looked at all the same.
+    let checked = host.check();
+    checked.expect(2);
+    for (key, file) in unreadable {
+        assert!(checked.find(begin, file).contains(key), "{}", checked.findings);
+    }
+    checked.find(begin, "own.key: there is no key in it");
+    checked.find("ok: port: ", "");
+    checked.find("ok: folder: ", "spool");
+
+    // Without a look at the machine they are what is wrong with the file.
+    let plain = Command::new(binary())
+        .args(["check", "-c", "ringside.yaml"])
+        .current_dir(host.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(plain.status.code(), Some(2));
+    let told = String::from_utf8(plain.stderr).unwrap();
+    assert_eq!(told.matches(begin).count(), unreadable.len(), "{told}");
+    assert!(
+        unreadable.iter().all(|(key, file)| told.contains(key) && told.contains(file)),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_an_error() {
     let mut host = Host::new(&Config::default().text());
     // The folder is root's, who may do anything; somebody else may not.

@@ -96,7 +96,7 @@ def metrics_panel(panel: Panel) -> Json:
         )
     written = frame(panel, "prometheus", targets)
     if panel.kind == "table":
-        hidden = {name: True for name in ("Time", "__name__", "job", "instance")}
+        hidden = {name: True for name in ("Time", "__name__", "job")}
         values = {f"Value #{letter}": query.legend for letter, query in zip("ABCDEFGH", panel.queries)}
         written["transformations"] = [
             {"id": "merge", "options": {}},

@@ -265,7 +265,7 @@ EVENTS: dict[str, tuple[Panel, ...]] = {
             Numbers(
                 "Memory", "butlersos_memory_usage", "process_memory", "mean", by=("butler_sos_instance",)
             ),
-            unit="decmbytes",
+            unit="mbytes",
         ),
     ),
 }
@@ -308,8 +308,8 @@ METRICS: dict[str, tuple[Panel, ...]] = {
         ),
         stat(
             "Lost on the way",
-            "Estimate from the row numbers of log events, since the start.",
-            Query(f"sum({of('upstream_lost_estimate')})"),
+            "Estimate from the row numbers of log events, in the time range.",
+            Query(during("upstream_lost_estimate_total")),
             bad_above=1,
         ),
         stat(
@@ -375,10 +375,9 @@ METRICS: dict[str, tuple[Panel, ...]] = {
         ),
         graph(
             "Lost on the way",
-            "Estimate from gaps in the row numbers of log events, less what came late.",
-            Query(
-                f"sum by (instance, listener) ({of('upstream_lost_estimate')})", "{{instance}} {{listener}}"
-            ),
+            "Per second: estimate from gaps in the row numbers of log events.",
+            Query(rate("upstream_lost_estimate_total", "instance, listener"), "{{instance}} {{listener}}"),
+            unit="cps",
         ),
         graph(
             "Lost at destinations, by reason",

@@ -7,7 +7,7 @@ use clap::Args;
 use super::settings;
 use super::{EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Loaded};
-use crate::doctor::{self, Level};
+use crate::doctor::{self, Level, PemFile};
 use crate::observe::host::HostCounters;
 
 /// Arguments of `ringside check`.
@@ -39,18 +39,32 @@ pub fn check(args: &CheckArgs) -> u8 {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
-    if let Err(error) = settings::of(&loaded.config) {
-        eprintln!("error: {error}");
-        return EXIT_USAGE;
-    }
     if args.show {
         print!("{}", loaded.config.to_yaml());
     }
-    if args.host && !host_is_right(&loaded) {
+    let usable = is_usable(&loaded, args.host);
+    let right = !args.host || host_is_right(&loaded);
+    if !(usable && right) {
         return EXIT_USAGE;
     }
     eprintln!("{}: the configuration is right", args.configfile.display());
     EXIT_OK
+}
+
+/// Prints what keeps `run` from using the file here; whether there is nothing.
+fn is_usable(loaded: &Loaded, host: bool) -> bool {
+    let files = settings::doctor::pem_files(loaded);
+    let unreadable: Vec<_> = files.iter().filter_map(PemFile::unreadable).collect();
+    if unreadable.is_empty() {
+        return settings::of(&loaded.config)
+            .inspect_err(|error| eprintln!("error: {error}"))
+            .is_ok();
+    }
+    // They are among what is found on this machine.
+    if !host {
+        unreadable.iter().for_each(|finding| eprintln!("{finding}"));
+    }
+    false
 }
 
 /// Prints what is found on this machine and at the destinations; whether there is no error among it.

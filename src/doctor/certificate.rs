@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -31,30 +31,60 @@ const DAY: u64 = 24 * 60 * 60;
 /// Connection and handshake each; a server that takes longer is out of order.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A PEM file with certificates.
+/// What a PEM file is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Certificates, our own or those that we trust.
+    Certificates,
+    /// The key of a certificate.
+    Key,
+}
+
+/// A PEM file that the configuration names.
 #[derive(Clone, Debug)]
-pub struct CertificateFile {
+pub struct PemFile {
     /// The file.
     pub path: PathBuf,
+    /// What it is there for.
+    pub holds: Holds,
     /// The key that names it.
     pub place: Place,
 }
 
-impl CertificateFile {
+impl PemFile {
+    /// What is wrong with it if it cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<Finding> {
+        self.read().err()
+    }
+
     pub(super) fn examine(&self) -> Finding {
+        let pem = match self.read() {
+            Ok(pem) => pem,
+            Err(finding) => return finding,
+        };
         let shown = self.path.display().to_string();
-        let finding = match fs::read(&self.path) {
-            Err(error) => Finding::error(
-                TOPIC,
-                format!("{shown}: {error}"),
-                "let the user that Ringside runs as read the file",
-            ),
-            Ok(pem) => {
+        let finding = match self.holds {
+            Holds::Certificates => {
                 let read: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
                 judge(&shown, &read, SystemTime::now(), "put a new one in its place")
             }
+            Holds::Key if PrivateKeyDer::from_pem_slice(&pem).is_ok() => {
+                Finding::ok(TOPIC, format!("{shown}: there is a key in it"))
+            }
+            Holds::Key => {
+                Finding::error(TOPIC, format!("{shown}: there is no key in it"), "use PEM")
+            }
         };
         finding.at(&self.place)
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Finding> {
+        fs::read(&self.path).map_err(|error| {
+            let what = format!("{}: {error}", self.path.display());
+            let hint = "name a file that the user that Ringside runs as may read";
+            Finding::error(TOPIC, what, hint).at(&self.place)
+        })
     }
 }
 

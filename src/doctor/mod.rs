@@ -24,7 +24,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use certificate::CertificateFile;
+pub use certificate::{Holds, PemFile};
 pub use folder::{Folder, Limit};
 pub use ports::Endpoint;
 pub use server::{Host, Question, Server};
@@ -134,8 +134,8 @@ pub struct Settings {
     pub endpoints: Vec<Endpoint>,
     /// Where files are written.
     pub folders: Vec<Folder>,
-    /// Certificates of our own, and those that we trust.
-    pub certificates: Vec<CertificateFile>,
+    /// Certificates of our own and their keys, and certificates that we trust.
+    pub pem_files: Vec<PemFile>,
     /// Names that are looked up and not connected to.
     pub hosts: Vec<Host>,
     /// Whom we connect to.
@@ -159,7 +159,7 @@ pub struct ReceivePlaces {
 pub fn examine(settings: Settings) -> io::Result<Vec<Finding>> {
     let mut findings = machine::examine(&settings.receive, &settings.places);
     findings.extend(ports::examine(&settings.receive, &settings.places, &settings.endpoints));
-    findings.extend(settings.certificates.iter().map(CertificateFile::examine));
+    findings.extend(settings.pem_files.iter().map(PemFile::examine));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks: Vec<_> = {
         let folders = settings.folders.into_iter().map(|folder| runtime.spawn(folder.examine()));

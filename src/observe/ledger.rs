@@ -152,7 +152,7 @@ impl ReceiveCounts {
 counters! {
     /// What one shard counts for one listener: `taken = Σ accepted + Σ rejected + abandoned` and
     /// `Σ accepted = routed + unrouted`.
-    ShardCounts [5 + Kind::COUNT + RejectReason::COUNT + Note::COUNT] {
+    ShardCounts [6 + Kind::COUNT + RejectReason::COUNT + Note::COUNT] {
         /// Leases taken from the rings.
         taken: u64,
         /// Leases taken and returned unread because `shutdownTimeout` had passed.
@@ -163,6 +163,8 @@ counters! {
         unrouted: u64,
         /// Events that seem to be lost on their way to the socket (a level: late ones are taken off).
         upstream_lost: u64,
+        /// The highest that level has been.
+        upstream_lost_peak: u64,
         /// Accepted events per [`Kind`].
         accepted: [u64; Kind::COUNT],
         /// Parsed but not accepted.
@@ -449,6 +451,9 @@ pub struct ListenerSnapshot {
     /// Events that seem to be lost before they reached a shard; no part of the equations.
     #[serde(skip)]
     pub upstream_lost: u64,
+    /// The highest estimates of all shards together; never falls.
+    #[serde(skip)]
+    pub upstream_lost_peak: u64,
     /// Accepted events per [`Kind`], in the order of [`Kind::ALL`].
     #[serde(skip)]
     pub accepted_by_kind: [u64; Kind::COUNT],
@@ -472,6 +477,7 @@ impl ListenerSnapshot {
             rejected: shard.rejected,
             notes,
             upstream_lost: shard.upstream_lost,
+            upstream_lost_peak: shard.upstream_lost_peak,
             accepted_by_kind: shard.accepted,
         }
     }

@@ -8,8 +8,7 @@ use super::{SettingsError, app_names, endpoints, influxdb, mqtt, new_relic, rece
 use crate::config::{AllowedSource, Config, Loaded, Places};
 use crate::deliver::influxdb::Version;
 use crate::doctor::{
-    CertificateFile, Endpoint, Folder, Host, Limit, Place, Question, ReceivePlaces, Server,
-    Settings,
+    Endpoint, Folder, Holds, Host, Limit, PemFile, Place, Question, ReceivePlaces, Server, Settings,
 };
 use crate::enrich::app_names::QRS_PORT;
 use crate::observe::http::{BindSettings, Part};
@@ -29,10 +28,10 @@ pub(in crate::cli) fn of(loaded: &Loaded) -> Result<Settings, SettingsError> {
             ],
         },
         endpoints: endpoints::of(config).into_iter().map(|bind| endpoint(bind, at)).collect(),
-        folders: folders(config, at)?,
-        certificates: certificates(config, at),
+        folders: folders(config, at),
+        pem_files: pem_files(loaded),
         hosts: senders(config, at),
-        servers: servers(config, at)?,
+        servers: servers(config, at),
     })
 }
 
@@ -58,7 +57,7 @@ fn endpoint(bind: BindSettings, at: Keys<'_>) -> Endpoint {
     Endpoint { bind, place }
 }
 
-fn folders(config: &Config, at: Keys<'_>) -> Result<Vec<Folder>, SettingsError> {
+fn folders(config: &Config, at: Keys<'_>) -> Vec<Folder> {
     let ringside = &config.ringside;
     let mut folders = Vec::new();
     let mut add = |what, path: &Path, key: &str, limit, limit_key: Option<&str>| {
@@ -67,7 +66,8 @@ fn folders(config: &Config, at: Keys<'_>) -> Result<Vec<Folder>, SettingsError> 
         folders.push(Folder { what, path, limit, place, limit_place });
     };
     // The ledger's checkpoint is there too, so it is needed without any spool.
-    let limit = if super::spool_folders(config)?.is_empty() {
+    // Destinations that cannot be made are told of elsewhere.
+    let limit = if super::spool_folders(config).is_ok_and(|folders| folders.is_empty()) {
         Limit::Disk
     } else {
         Limit::Spool(ringside.spool.max_bytes.bytes())
@@ -86,24 +86,28 @@ fn folders(config: &Config, at: Keys<'_>) -> Result<Vec<Folder>, SettingsError> 
     if config.file_logging {
         add("log", Path::new(&config.log_directory), "logDirectory", Limit::Disk, None);
     }
-    Ok(folders)
+    folders
 }
 
-/// Our own certificates and the authorities that the file names, as far as they are in use.
-fn certificates(config: &Config, at: Keys<'_>) -> Vec<CertificateFile> {
+/// Our own certificates with their keys and the authorities that the file names, as far as they are in
+/// use.
+pub(in crate::cli) fn pem_files(loaded: &Loaded) -> Vec<PemFile> {
+    let (config, at) = (&loaded.config, Keys(&loaded.places));
     let (cert, mqtt) = (&config.cert, &config.ringside.mqtt);
     let names = config.app_names.enable_app_name_extract;
     let broker = config.mqtt_config.enable && mqtt.tls;
     [
-        (names, &cert.client_cert, "cert.clientCert"),
-        (names, &cert.client_cert_ca, "cert.clientCertCA"),
-        (broker, &mqtt.ca, "ringside.mqtt.ca"),
-        (broker, &mqtt.client_cert, "ringside.mqtt.clientCert"),
+        (names, &cert.client_cert, Holds::Certificates, "cert.clientCert"),
+        (names, &cert.client_cert_key, Holds::Key, "cert.clientCertKey"),
+        (names, &cert.client_cert_ca, Holds::Certificates, "cert.clientCertCA"),
+        (broker, &mqtt.ca, Holds::Certificates, "ringside.mqtt.ca"),
+        (broker, &mqtt.client_cert, Holds::Certificates, "ringside.mqtt.clientCert"),
+        (broker, &mqtt.client_key, Holds::Key, "ringside.mqtt.clientKey"),
     ]
     .into_iter()
     .filter(|(used, ..)| *used)
-    .filter_map(|(_, path, key)| {
-        Some(CertificateFile { path: PathBuf::from(path.as_ref()?), place: at.key(key) })
+    .filter_map(|(_, path, holds, key)| {
+        Some(PemFile { path: PathBuf::from(path.as_ref()?), holds, place: at.key(key) })
     })
     .collect()
 }
@@ -128,7 +132,7 @@ fn senders(config: &Config, at: Keys<'_>) -> Vec<Host> {
     hosts
 }
 
-fn servers(config: &Config, at: Keys<'_>) -> Result<Vec<Server>, SettingsError> {
+fn servers(config: &Config, at: Keys<'_>) -> Vec<Server> {
     let mut servers = Vec::new();
     if config.influxdb_config.enable {
         servers.push(influx(config, at));
@@ -151,7 +155,8 @@ fn servers(config: &Config, at: Keys<'_>) -> Result<Vec<Server>, SettingsError> 
         let question = Question::NewRelic(Box::new(account.clone()));
         servers.extend(by_url(&account.url, what, at.key(key), credentials, question));
     }
-    if let Some(refresher) = app_names(config)? {
+    // Without its certificates, which are told of by themselves, it cannot be asked.
+    if let Ok(Some(refresher)) = app_names(config) {
         servers.push(Server {
             what: "the repository service of Sense".to_owned(),
             host: config.app_names.host_ip.clone().unwrap_or_default(),
@@ -168,7 +173,7 @@ fn servers(config: &Config, at: Keys<'_>) -> Result<Vec<Server>, SettingsError> 
         let url = &config.heartbeat.remote_url;
         servers.extend(by_url(url, what, place.clone(), place, Question::Nothing));
     }
-    Ok(servers)
+    servers
 }
 
 fn influx(config: &Config, at: Keys<'_>) -> Server {
@@ -217,7 +222,7 @@ mod tests {
         let settings = of(&loaded).expect("usable");
         assert!(!format!("{settings:?}").contains("hush"));
         assert_eq!(settings.endpoints.len(), 1, "the console");
-        assert!(settings.certificates.is_empty() && settings.hosts.is_empty());
+        assert!(settings.pem_files.is_empty() && settings.hosts.is_empty());
         let [server] = &settings.servers[..] else { panic!("{:?}", settings.servers) };
         assert_eq!((server.place.line, server.place.column), (7, 11));
         assert_eq!(server.credentials.key, "Butler-SOS.influxdbConfig.v2Config.token");

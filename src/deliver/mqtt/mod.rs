@@ -94,7 +94,7 @@ pub struct LastWill {
 #[derive(Debug, thiserror::Error)]
 pub enum MqttError {
     /// A file of certificates or keys could not be read.
-    #[error("ringside.mqtt.{key}: {path}: {reason}; a readable PEM file is needed")]
+    #[error("Butler-SOS.ringside.mqtt.{key}: {path}: {reason}; a readable PEM file is needed")]
     File {
         /// The key that names it.
         key: &'static str,
@@ -105,11 +105,11 @@ pub enum MqttError {
     },
     /// The system's certificate authorities could not be read.
     #[error(
-        "ringside.mqtt.tls needs the system's certificate authorities, which cannot be read: {0}; \
+        "Butler-SOS.ringside.mqtt.tls needs the system's certificate authorities, which cannot be read: {0}; \
          install them (Debian: ca-certificates) or name a file in ringside.mqtt.ca"
     )]
     Authorities(#[source] std::io::Error),
     /// Certificate and key do not go together.
-    #[error("ringside.mqtt.clientCert and ringside.mqtt.clientKey: {0}")]
+    #[error("Butler-SOS.ringside.mqtt.clientCert and clientKey: {0}")]
     Tls(#[from] rustls::Error),
 }

@@ -108,7 +108,8 @@ function showDestinations(stats) {
   const head = ['destination', 'state', 'rate', 'delivered', 'in memory', 'on disk', 'spool', 'oldest', 'given up', 'retries', 'last error'];
   const rows = Object.entries(stats.destinations).map(([name, d]) => {
     const state = d.last_error ? { text: 'failing', kind: 'bad' }
-      : late(name, d) ? { text: 'catching up', kind: 'warn' } : { text: 'works', kind: 'good' };
+      : late(name, d) ? { text: 'catching up', kind: 'warn' }
+        : d.delivered + d.spooled > 0 ? { text: 'works', kind: 'good' } : { text: 'not used yet', kind: 'quiet' };
     return [
       name, state, rate(perSecond((s) => s.destinations[name]?.delivered ?? 0)), count(d.delivered),
       count(d.in_flight), count(d.spooled), bytes(d.spool_bytes), d.oldest_s > 0 ? duration(d.oldest_s) : '–', bad(sum(d.dropped)),

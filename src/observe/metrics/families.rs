@@ -80,12 +80,14 @@ pub static FAMILIES: &[Family] = &[
         samples: |stats, _, out| listeners(stats, out, |listener| listener.kernel_dropped),
     },
     Family {
-        // Not a counter: late events are taken off, and Prometheus would take that for a restart.
-        name: "ringside_upstream_lost_estimate",
-        kind: Gauge,
+        // The highest estimate: Prometheus would take one that falls for a restart.
+        name: "ringside_upstream_lost_estimate_total",
+        kind: Counter,
         labels: &["listener"],
-        help: "Events lost on their way from Sense, by gaps in row numbers; less what arrived late.",
-        samples: |stats, _, out| listeners(stats, out, |listener| listener.upstream_lost_estimate),
+        help: "Events lost on their way from Sense, by gaps in row numbers: the highest estimate so far.",
+        samples: |stats, _, out| {
+            listeners(stats, out, |listener| listener.counts.upstream_lost_peak);
+        },
     },
     Family {
         name: "ringside_queue_events",
