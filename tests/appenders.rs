@@ -256,11 +256,12 @@ fn other_ways_to_write_it_are_right() {
         ] {
             text = text.replace(from, to);
         }
+        let wide = text.replacen("encoding=\"utf-8\"", "encoding=\"utf-16\"", 1);
         for bytes in [
             text.clone().into_bytes(),
             [b"\xEF\xBB\xBF", text.as_bytes()].concat(),
-            [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
-            [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_be_bytes).collect(),
+            [0xFEFF].into_iter().chain(wide.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
+            [0xFEFF].into_iter().chain(wide.encode_utf16()).flat_map(u16::to_be_bytes).collect(),
         ] {
             let said = checked(&bytes, &[]);
             assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{folder}: {said:?}");
@@ -272,6 +273,9 @@ fn other_ways_to_write_it_are_right() {
 fn files_that_sense_cannot_read() {
     let text = ALL["Repository"].replace("\r\n", "\n");
     let big = format!("{text}<!--{}-->", "x".repeat(1 << 20));
+    // As Windows PowerShell writes what it has read and changed.
+    let wide: Vec<u8> =
+        [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let latin: Vec<u8> = text
         .replacen("Belongs", "\u{1}", 1)
         .bytes()
@@ -283,6 +287,8 @@ fn files_that_sense_cannot_read() {
         (big.as_bytes(), "larger than 1 MiB"),
         (&latin, "error: 2:33: the file is not UTF-8 text from here on"),
         (b"\xFF\xFE\x00\xD8", "begins as UTF-16 and is not"),
+        (b"\xFF\xFE<\0/", "begins as UTF-16 and is not"),
+        (&wide, "the file is UTF-16 and says that it is utf-8; Sense cannot read it"),
         (text.replacen("utf-8", "utf-16", 1).as_bytes(), "says that it is UTF-16 and is not"),
         (b"<configuration />", "nothing would arrive"),
     ] {
@@ -413,7 +419,7 @@ proptest! {
         changes in vec((0_u8..3, any::<Index>(), any::<Index>()), 1..3),
     ) {
         let text = changed(case.kind, &changes);
-        let expected = Expected { host: None, ports: [9997, 9996], ports_known: true, folder: None };
+        let expected = Expected { host: None, ports: [9997, 9996], ports_known: [true; 2], folder: None };
         if !appenders::check(text.as_bytes(), &expected).is_right() {
             return Ok(());
         }
@@ -443,7 +449,7 @@ proptest! {
             let to = to.index(bytes.len() + 1);
             bytes.splice(to..to, piece);
         }
-        let expected = Expected { host: None, ports: [9997, 9996], ports_known: true, folder: None };
+        let expected = Expected { host: None, ports: [9997, 9996], ports_known: [true; 2], folder: None };
         let checked = appenders::check(&bytes, &expected);
         prop_assert!(!checked.findings.is_empty() || !checked.sent.is_empty());
         for finding in checked.findings {

@@ -23,8 +23,8 @@ pub struct Expected {
     pub host: Option<Host>,
     /// Ports of the user-event and the log-event listener, in the order of [`Listener`].
     pub ports: [u16; Listener::COUNT],
-    /// Whether the ports are known, not only usual: then others are errors.
-    pub ports_known: bool,
+    /// Whether each of these ports is known, not only usual: then another one is an error.
+    pub ports_known: [bool; Listener::COUNT],
     /// Name of the folder that the file lies in.
     pub folder: Option<String>,
 }

@@ -253,20 +253,41 @@ fn text_of<'a>(attribute: &Attribute<'a, 'a>) -> Text<'a> {
     Text { value: attribute.value(), start: attribute.range_value().start }
 }
 
+/// Names of encodings with two bytes for a character, in lower case.
+const UTF16_NAMES: [&str; 3] = ["utf-16", "ucs-2", "iso-10646-ucs-2"];
+
+/// The encoding that the XML declaration names.
+fn declared_encoding(text: &str) -> Option<&str> {
+    let (declaration, _) = text.strip_prefix("<?xml")?.split_once("?>")?;
+    let (_, value) = declaration.split_once("encoding")?;
+    let value = value.trim_start().strip_prefix('=')?.trim_start();
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    value[1..].split(quote).next()
+}
+
 /// The characters of a file, as the XML reader of the Sense server finds them.
 pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Finding> {
     let start = TextPos::new(1, 1);
     let save = "save it as UTF-8";
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-        let text: Result<String, _> = char::decode_utf16(units).collect();
-        text.map(Cow::Owned).map_err(|_| {
-            Finding::error(
-                start,
-                "the file begins as UTF-16 and is not; Sense cannot read it",
-                save,
-            )
-        })
+        let is_not = "the file begins as UTF-16 and is not; Sense cannot read it";
+        let (pairs, []) = bytes.as_chunks::<2>() else {
+            return Err(Finding::error(start, is_not, save));
+        };
+        let text: Result<String, _> =
+            char::decode_utf16(pairs.iter().map(|pair| unit(*pair))).collect();
+        let text = text.map_err(|_| Finding::error(start, is_not, save))?;
+        // .NET's reader of XML goes on with the encoding that is declared.
+        if let Some(declared) = declared_encoding(&text)
+            && !UTF16_NAMES.contains(&declared.to_ascii_lowercase().as_str())
+        {
+            let what = format!(
+                "the file is UTF-16 and says that it is {}; Sense cannot read it",
+                declared.escape_debug()
+            );
+            return Err(Finding::error(start, what, save));
+        }
+        Ok(Cow::Owned(text))
     };
     match bytes {
         [0xFF, 0xFE, rest @ ..] => return utf16(rest, u16::from_le_bytes),
@@ -283,8 +304,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Finding> {
         let place = TextPos::new(number(row), number(col));
         Finding::error(place, "the file is not UTF-8 text from here on", save)
     })?;
-    let declaration = text.split("?>").next().unwrap_or_default();
-    if declaration.starts_with("<?xml") && declaration.to_ascii_lowercase().contains("utf-16") {
+    if declared_encoding(text)
+        .is_some_and(|name| UTF16_NAMES.contains(&name.to_ascii_lowercase().as_str()))
+    {
         let what = "the file says that it is UTF-16 and is not; Sense cannot read it";
         return Err(Finding::error(start, what, r#"write encoding="utf-8" in its first line"#));
     }

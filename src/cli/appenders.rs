@@ -122,14 +122,16 @@ pub fn appenders(args: &AppendersArgs) -> u8 {
     })
 }
 
-/// The ports, and whether somebody said them.
-fn ports(args: &AppendersArgs) -> Result<([u16; Listener::COUNT], bool), ConfigError> {
+/// The ports, and whether somebody said each of them.
+fn ports(
+    args: &AppendersArgs,
+) -> Result<([u16; Listener::COUNT], [bool; Listener::COUNT]), ConfigError> {
     let file = args.configfile.as_ref().map(|path| config::load(path)).transpose()?;
-    let known = file.is_some() || args.user_port.is_some() || args.log_port.is_some();
+    let given = [args.user_port, args.log_port];
+    let known = given.map(|port| port.is_some() || file.is_some());
     let config = file.map_or_else(Config::default, |loaded| loaded.config);
     let configured =
         [config.user_events.udp_server_config.port, config.log_events.udp_server_config.port];
-    let given = [args.user_port, args.log_port];
     Ok((std::array::from_fn(|index| given[index].unwrap_or(configured[index])), known))
 }
 

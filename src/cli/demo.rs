@@ -7,6 +7,8 @@
 
 mod database;
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -55,6 +57,17 @@ pub struct DemoArgs {
 pub fn demo(args: &DemoArgs) -> u8 {
     let mut config = config::embedded_default();
     logging::start(settings::level(&config), None);
+    let console = &config.ringside.console;
+    if let Err(error) = TcpListener::bind((&*console.host, console.port))
+        && error.kind() == io::ErrorKind::AddrInUse
+    {
+        tracing::error!(
+            "port {} of {} is in use; end the Ringside, the demo or the other program that runs here",
+            console.port,
+            console.host
+        );
+        return EXIT_FAILED;
+    }
     let database = match Database::start() {
         Ok(database) => database,
         Err(error) => {
@@ -71,7 +84,7 @@ pub fn demo(args: &DemoArgs) -> u8 {
     let day = Day { peak, length: Duration::from_secs(args.day.into()) };
     let told = Told::default();
     let code = run::run_config(&config, None, limit, |engine| {
-        introduce(&config, &day);
+        introduce(&config, &day, limit);
         told.state(engine.state());
         let people = synthetic::Cluster::new(SEED, Mix::CLUSTER, SERVERS);
         engine.state().app_names.store(Arc::new(people.app_names().collect()));
@@ -136,19 +149,25 @@ impl Drop for Cluster {
 }
 
 /// What to open and what to try.
-fn introduce(config: &Config, day: &Day) {
+fn introduce(config: &Config, day: &Day, limit: Option<Duration>) {
     let console = &config.ringside.console;
     let (begins, away) = day.incident();
+    let (from, length) = (begins.as_secs(), away.as_secs());
+    let incident = if limit.is_some_and(|limit| limit < begins + away) {
+        format!("the incident would begin after {from} s: use --for {}", from + 2 * length)
+    } else {
+        format!(
+            "wait {from} s for the incident: an engine fails and the database is away for {length} s, \
+             then see what was lost and what was kept"
+        )
+    };
     logging::say(format_args!(
         "demo: open http://{}:{}/ : {SERVERS} synthetic Sense servers live a working day in {} s\n\
-         demo: wait {} s for the incident: an engine fails and the database is away for {} s, then \
-         see what was lost and what was kept\n\
+         demo: {incident}\n\
          demo: try `curl http://{0}:{1}/metrics`; the events are in {}; Ctrl-C drains and sums up",
         console.host,
         console.port,
         day.length.as_secs(),
-        begins.as_secs(),
-        away.as_secs(),
         config.ringside.archive.dir,
     ));
 }
@@ -200,7 +219,11 @@ impl Told {
             .0
             .iter()
             .map(|(name, destination)| {
-                format!("{name} {} ({} on disk)", destination.delivered, destination.spooled)
+                let lost = match destination.dropped.sum() {
+                    0 => String::new(),
+                    lost => format!(", {lost} lost"),
+                };
+                format!("{name} {} ({} on disk{lost})", destination.delivered, destination.spooled)
             })
             .collect();
         logging::say(format_args!(

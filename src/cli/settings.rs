@@ -253,5 +253,5 @@ fn heartbeat(config: &Config) -> Result<Option<Heartbeat>, SettingsError> {
         .frequency
         .parse()
         .map_err(|error| SettingsError::Schedule("heartbeat.frequency", error))?;
-    Ok(Some(Heartbeat::new(&heartbeat.remote_url, schedule)?))
+    Ok(Some(Heartbeat::new(heartbeat.remote_url.expose(), schedule)?))
 }

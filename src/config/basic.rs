@@ -72,8 +72,8 @@ section! {
     pub struct Heartbeat {
         /// Sends the requests.
         enable: bool = false;
-        /// Called with GET at start and then on schedule.
-        remote_url as "remoteURL": String = "http://my.monitoring.server/some/path/".to_owned() => HTTP_URL;
+        /// Called with GET at start and then on schedule. Who knows it can pretend to live, so it is a secret.
+        remote_url as "remoteURL": Secret = Secret::from("http://my.monitoring.server/some/path/") => HTTP_URL;
         /// When.
         frequency: String = "every 1 hour".to_owned() => SCHEDULE;
     }

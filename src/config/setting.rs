@@ -83,10 +83,26 @@ impl Limit<String> for Rule<str> {
     }
 
     fn check(&self, value: &String) -> Result<(), Fault> {
+        self.judge(value, value)
+    }
+}
+
+impl Limit<Secret> for Rule<str> {
+    fn describe(&self) -> String {
+        Limit::<String>::describe(self)
+    }
+
+    fn check(&self, value: &Secret) -> Result<(), Fault> {
+        self.judge(value.expose(), value)
+    }
+}
+
+impl Rule<str> {
+    fn judge(&self, value: &str, shown: impl Display) -> Result<(), Fault> {
         if (self.allows)(value) {
             return Ok(());
         }
-        Err(Fault::new(format!("`{value}` {}", self.otherwise), format!("use {}", self.wanted)))
+        Err(Fault::new(format!("`{shown}` {}", self.otherwise), format!("use {}", self.wanted)))
     }
 }
 

@@ -119,10 +119,14 @@ fn message(event: &Event<'_>) -> String {
 }
 
 /// The first characters of a text, without those that could disturb the page around it.
-fn cut(text: &str) -> String {
-    // Marks that turn the direction of what stands beside them.
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let shown = text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c });
+pub(super) fn cut(text: &str) -> String {
+    // Marks that turn the direction of what stands beside them, break lines or are not seen.
+    let disturbs = |c| {
+        let marks = ['\u{61c}', '\u{feff}'];
+        marks.contains(&c)
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = text.chars().map(|c| if c.is_control() || disturbs(c) { '\u{fffd}' } else { c });
     shown.take(TEXT_MAX).collect()
 }
 

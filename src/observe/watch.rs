@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::history::{History, Point};
-use super::recent::{Filter, Newest, Recent};
+use super::recent::{self, Filter, Newest, Recent};
 use super::stats::{Named, State, Stats};
 use super::tap::{Reader, Sample};
 use super::top::{List, Row, Top, gist};
@@ -122,7 +122,7 @@ impl Seen {
 
     fn count(&mut self, event: &Event<'_>, app: &str, events: u64) {
         let Self { top, now, .. } = self;
-        let mut add = |list, name: &str| top.add(list, name, events, *now);
+        let mut add = |list, name: &str| top.add(list, &recent::cut(name), events, *now);
         add(List::Apps, app);
         add(List::Hosts, event.text(Column::Host));
         if let Some(user) = event.user_full() {

@@ -172,7 +172,7 @@ impl Target<'_> {
             return Some(self.error(port, &what, hint));
         }
         let what = format!("{} go to port {own}, this is {number}", events(listener));
-        match (number == own, self.expected.ports_known) {
+        match (number == own, self.expected.ports_known[listener as usize]) {
             (true, _) => None,
             (false, true) => Some(self.error(port, &format!("{what}: nothing arrives"), hint)),
             (false, false) => {

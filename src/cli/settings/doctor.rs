@@ -170,7 +170,7 @@ fn servers(config: &Config, at: Keys<'_>) -> Vec<Server> {
     if config.heartbeat.enable {
         let place = at.key("heartbeat.remoteURL");
         let what = "the receiver of heartbeats".to_owned();
-        let url = &config.heartbeat.remote_url;
+        let url = config.heartbeat.remote_url.expose();
         servers.extend(by_url(url, what, place.clone(), place, Question::Nothing));
     }
     servers

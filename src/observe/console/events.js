@@ -19,12 +19,14 @@ export class Events {
     for (const kind of [...kinds, 'unknown']) {
       this.form.kind.append(Object.assign(element('option', kind.replace('qseow-', '')), { value: kind }));
     }
+    // Another filter is asked for to see other events, so it ends a pause.
+    const change = () => this.pause(false);
     let wait;
     this.form.addEventListener('input', () => {
       clearTimeout(wait);
-      wait = setTimeout(ask, 250);
+      wait = setTimeout(change, 250);
     });
-    this.form.addEventListener('reset', () => setTimeout(ask));
+    this.form.addEventListener('reset', () => setTimeout(change));
     this.form.addEventListener('submit', (event) => event.preventDefault());
     byId('pause').addEventListener('click', () => this.pause(!this.paused));
     this.ask = ask;
@@ -88,7 +90,7 @@ export class Events {
     // Complaints have holes where they differ: the longest whole piece is looked for.
     const pieces = value.replace(/^(WARN|ERROR|FATAL) /, '').split('…');
     this.form[part].value = pieces.reduce((a, b) => (b.length > a.length ? b : a)).trim();
-    this.ask();
+    this.pause(false);
     byId('events').scrollIntoView();
   }
 
@@ -105,13 +107,15 @@ export class Events {
     }, (part, [name, , filter]) => {
       const rows = lists[name];
       part.children[2].hidden = rows.length > 0;
-      const most = rows[0]?.events ?? 1;
+      // A name that took another's place may have that one's count too: what is certain is shown.
+      const sure = ({ events, over }) => events - over;
       list(part.children[1], rows, () => this.button(filter), (item, row) => {
         const [bar, label, number] = item.firstChild.children;
-        bar.style.width = `${(100 * row.events) / most}%`;
+        bar.style.width = `${(100 * sure(row)) / sure(rows[0])}%`;
         setText(label, row.name);
-        setText(number, `${sampled || row.over > 0 ? '≈ ' : ''}${sampled ? short(row.events) : count(row.events)}`);
-        item.firstChild.title = row.over > 0 ? `at most ${count(row.over)} too many` : '';
+        const about = sampled ? '≈ ' : row.over > 0 ? '≥ ' : '';
+        setText(number, `${about}${sampled ? short(sure(row)) : count(sure(row))}`);
+        item.firstChild.title = row.over > 0 ? `at most ${count(row.events)}` : '';
       });
     });
   }

@@ -58,12 +58,10 @@ struct Login {
 
 impl Guard {
     /// Rules for an address that is `loopback` or not, open to who has the token, if there is one.
-    pub(super) fn new(loopback: bool, token: Option<Token>) -> Result<Self, NoRandomness> {
-        let login = match token {
-            Some(token) => Some(Login { token, session: random_hex()? }),
-            None => None,
-        };
-        Ok(Self { loopback, login })
+    /// `session` is the same for all addresses: cookies belong to a host, whatever its port.
+    pub(super) fn new(loopback: bool, token: Option<Token>, session: &str) -> Self {
+        let login = token.map(|token| Login { token, session: session.to_owned() });
+        Self { loopback, login }
     }
 
     /// Whether a request with these headers is answered.
@@ -88,11 +86,12 @@ impl Guard {
         Ok(())
     }
 
-    /// The `Set-Cookie` header for a browser that sent `token`, if that is the right one.
+    /// The `Set-Cookie` header for a browser that sent `token`, if that is the right one. It is sent
+    /// along when a link from another site is followed; what can be asked for changes nothing.
     pub(super) fn log_in(&self, token: &[u8]) -> Option<String> {
         let login = self.login.as_ref()?;
         equal(token, login.token.0.as_bytes())
-            .then(|| format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", login.session))
+            .then(|| format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", login.session))
     }
 }
 
@@ -185,17 +184,17 @@ mod tests {
 
     #[test]
     fn loopback_answers_only_its_own_names() {
-        let guard = Guard::new(true, None).unwrap();
+        let guard = Guard::new(true, None, "k");
         assert_eq!(guard.check(&headers(&[])), Err(Refusal::Host));
         assert_eq!(guard.check(&headers(&[("host", "localhost:8088")])), Ok(()));
         let two = headers(&[("host", "localhost"), ("host", "evil.example")]);
         assert_eq!(guard.check(&two), Err(Refusal::Host));
-        assert_eq!(Guard::new(false, None).unwrap().check(&headers(&[("host", "sense")])), Ok(()));
+        assert_eq!(Guard::new(false, None, "k").check(&headers(&[("host", "sense")])), Ok(()));
     }
 
     #[test]
     fn other_sites_may_link_but_not_read() {
-        let guard = Guard::new(false, None).unwrap();
+        let guard = Guard::new(false, None, "k");
         let from = |site, mode| {
             guard.check(&headers(&[("sec-fetch-site", site), ("sec-fetch-mode", mode)]))
         };
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_token_or_the_cookie_opens() {
-        let guard = Guard::new(false, Token::new("s3cret")).unwrap();
+        let guard = Guard::new(false, Token::new("s3cret"), "k3y");
         let with = |name, value: &str| guard.check(&headers(&[(name, value)]));
         assert_eq!(guard.check(&headers(&[])), Err(Refusal::Token));
         assert_eq!(with("authorization", "Bearer s3cret"), Ok(()));
@@ -218,14 +217,14 @@ mod tests {
         }
         assert_eq!(guard.log_in(b"wrong"), None);
         let cookie = guard.log_in(b"s3cret").unwrap();
-        assert!(cookie.ends_with("; HttpOnly; SameSite=Strict"));
+        assert!(cookie.ends_with("; HttpOnly; SameSite=Lax"));
         assert!(!cookie.contains("s3cret"));
         let session = cookie.split(';').next().unwrap();
         assert_eq!(with("cookie", &format!("theme=dark; {session}")), Ok(()));
         assert_eq!(with("cookie", "ringside_session="), Err(Refusal::Token));
-        assert_eq!(Guard::new(false, None).unwrap().log_in(b""), None);
-        let other = Guard::new(false, Token::new("s3cret")).unwrap();
-        assert_ne!(other.log_in(b"s3cret"), Some(cookie), "each process has its own key");
+        assert_eq!(Guard::new(false, None, "k").log_in(b""), None);
+        let other = Guard::new(false, Token::new("s3cret"), "k4y");
+        assert_eq!(other.check(&headers(&[("cookie", session)])), Err(Refusal::Token));
     }
 
     #[test]

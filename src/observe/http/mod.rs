@@ -44,8 +44,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// Streams of statistics: so many open pages. A quarter of the connections, so that they cannot keep
 /// `/health` and `/metrics` from being answered.
 const STREAMS_MAX: usize = CONNECTIONS_MAX / 4;
-/// Time for a request's head, and for an idle connection's next request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request's head, for its body and answer, and for an idle connection's next request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection ends after this whatever it does, so a client that does not read cannot keep its
 /// place. Open pages reconnect by themselves.
 const CONNECTION_LIFETIME: Duration = Duration::from_mins(15);
@@ -54,7 +54,9 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request's body: a token in a form.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Events in an answer, unless the request says otherwise.
-const EVENTS_DEFAULT: u64 = 100;
+const EVENTS_DEFAULT: usize = 100;
+/// Events in an answer at most: a hostile one has 2 KB, and clients that do not read keep it in memory.
+const EVENTS_MAX: usize = 500;
 /// Pause after a connection could not be accepted, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -179,7 +181,7 @@ impl fmt::Debug for Bind {
 }
 
 impl Bind {
-    fn new(settings: &BindSettings) -> Result<Self, Error> {
+    fn new(settings: &BindSettings, session: &str) -> Result<Self, Error> {
         let BindSettings { part, ref host, port, ref token, ref config } = *settings;
         let open = || {
             let addresses: Vec<_> = (host.as_str(), port).to_socket_addrs()?.collect();
@@ -195,7 +197,7 @@ impl Bind {
         if !open_to_all && !loopback && token.is_none() {
             return Err(Error::TokenRequired { part, address });
         }
-        let guard = Guard::new(loopback, token.clone())?;
+        let guard = Guard::new(loopback, token.clone(), session);
         Ok(Self { part, listener, address, guard, config: config.clone() })
     }
 }
@@ -203,7 +205,9 @@ impl Bind {
 impl Server {
     /// Binds all addresses, or none.
     pub fn bind(settings: &[BindSettings]) -> Result<Self, Error> {
-        let binds = settings.iter().map(Bind::new).collect::<Result<_, _>>()?;
+        let session = guard::random_hex()?;
+        let binds =
+            settings.iter().map(|bind| Bind::new(bind, &session)).collect::<Result<_, _>>()?;
         Ok(Self { binds })
     }
 
@@ -259,7 +263,7 @@ async fn accept(listener: tokio::net::TcpListener, router: Router) {
 async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // Broken and timed-out connections are the client's affair.
@@ -291,7 +295,7 @@ fn router(part: Part, site: Arc<Site>) -> Router {
             .route("/health", get(health)),
         Part::Metrics => Router::new().route("/metrics", get(prometheus)),
         Part::Health => Router::new().route("/health", get(health)),
-        Part::Config => Router::new().route("/", get(config)),
+        Part::Config => Router::new().route("/", get(config)).route("/login", post(log_in)),
     };
     routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -309,7 +313,11 @@ async fn guarded(Extract(site): Extract<Arc<Site>>, request: Request, next: Next
         site.guard.check(request.headers())
     };
     let mut response = match verdict {
-        Ok(()) => next.run(request).await,
+        // Streams begin to answer at once, so this is not about them.
+        Ok(()) => match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        },
         Err(Refusal::Token) if is_page => html(StatusCode::UNAUTHORIZED, page::LOGIN),
         Err(Refusal::Token) => (
             StatusCode::UNAUTHORIZED,
@@ -354,10 +362,11 @@ async fn log_in(Extract(site): Extract<Arc<Site>>, body: Bytes) -> Response {
     let body = body.strip_suffix(b"\r\n").unwrap_or(&body);
     match body.strip_prefix(b"token=").and_then(|token| site.guard.log_in(token)) {
         Some(cookie) => {
-            let headers = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
+            // Relative, so that it holds behind a proxy that gives the page a path.
+            let headers = [(header::LOCATION, ".".to_owned()), (header::SET_COOKIE, cookie)];
             (StatusCode::SEE_OTHER, headers).into_response()
         }
-        None => html(StatusCode::UNAUTHORIZED, page::LOGIN),
+        None => html(StatusCode::UNAUTHORIZED, &page::LOGIN.replacen(" hidden", "", 1)),
     }
 }
 
@@ -394,15 +403,12 @@ async fn events(Extract(site): Extract<Arc<Site>>, uri: Uri) -> Response {
 /// The newest events that pass the query's filter, newest first.
 async fn newest(Extract(site): Extract<Arc<Site>>, uri: Uri) -> Response {
     let (mut after, mut limit) = (0, EVENTS_DEFAULT);
-    let filter = Filter::from_query(uri.query().unwrap_or_default(), |name, value| {
-        match (name, value.parse()) {
-            ("after", Ok(seq)) => after = seq,
-            ("limit", Ok(number)) => limit = number,
-            _ => {}
-        }
+    let filter = Filter::from_query(uri.query().unwrap_or_default(), |name, value| match name {
+        "after" => after = value.parse().unwrap_or(after),
+        "limit" => limit = value.parse().unwrap_or(limit),
+        _ => {}
     });
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    Json(site.watch.seen().newest.matching(&filter, after, limit)).into_response()
+    Json(site.watch.seen().newest.matching(&filter, after, limit.min(EVENTS_MAX))).into_response()
 }
 
 /// What occurred most often in the last minutes.

@@ -236,12 +236,37 @@ fn a_token_is_demanded_and_a_form_takes_it() {
     assert_eq!(get("Authorization: Bearer s3cret"), 401);
 
     let log_in = |body: &str| running.ask("POST /login HTTP/1.1\r\nHost: localhost", body);
-    assert_eq!(log_in("token=wrong\r\n").status(), 401);
+    let wrong = log_in("token=wrong\r\n");
+    assert_eq!(wrong.status(), 401);
+    assert!(wrong.body.contains("<p role=\"alert\">") && !form.body.contains("<p role=\"alert\">"));
     assert_eq!(log_in(&"x".repeat(BODY_BYTES_MAX + 1)).status(), 413);
     let welcome = log_in("token=s3cret & more\r\n");
-    assert_eq!((welcome.status(), welcome.header("location")), (303, Some("/")));
+    assert_eq!((welcome.status(), welcome.header("location")), (303, Some(".")));
     let cookie = welcome.header("set-cookie").unwrap().split(';').next().unwrap();
     assert_eq!(get(&format!("Cookie: {cookie}")), 200);
+}
+
+#[test]
+fn the_page_with_the_settings_takes_the_token_too() {
+    let running = Running::start(Part::Config, Some("s3cret"), sample_state());
+    assert_eq!(running.get("/").status(), 401);
+    let welcome = running.ask("POST /login HTTP/1.1\r\nHost: localhost", "token=s3cret\r\n");
+    assert_eq!(welcome.status(), 303);
+    let cookie = welcome.header("set-cookie").unwrap().split(';').next().unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}");
+    assert_ne!(running.ask(&head, "").status(), 401);
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_nobody_waiting_for_long() {
+    let running = Running::start(Part::Console, Some("s3cret"), sample_state());
+    let mut slow = TcpStream::connect(running.address).unwrap();
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    slow.write_all(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
 #[test]
