@@ -42,7 +42,7 @@ function* causes(now, before) {
     const upstream = listener.upstream_lost_estimate - then.upstream_lost_estimate;
     if (upstream > 0) {
       yield ['warn', `upstream:${name}`, upstream, `lost before they reached ${title(name)} (estimate).`,
-        kernel > 0 ? 'What the kernel dropped is among them.'
+        kernel > 0 || listener.dropped.rate_limit > then.dropped.rate_limit ? 'What was dropped here is among them.'
           : 'Look at the network between here and Sense, and at the Sense servers.'];
     }
     if (listener.backpressure) {
