@@ -45,9 +45,12 @@ ringside=$PWD/packaging/windows/ringside
 native=$PWD/target/debug/ringside
 
 mkdir "$WINEPREFIX"
-# It stays for all tests: each start of it takes a second.
-wineserver -p
-wine wineboot --init >/dev/null 2>&1
+# Windows starts; it stays until it is ended.
+start_wine() {
+    wineserver -p
+    wine wineboot >/dev/null 2>&1
+}
+start_wine
 printf '::: %s, %s\n' "$(wine --version)" "$(wine cmd /c ver 2>/dev/null | tr -d '\r' | grep -v '^$')"
 
 # What all parts need.
@@ -211,10 +214,13 @@ program() {
 
 # sc ARGUMENT...: Windows's tool for services.
 sc() { wine sc "$@" | tr -d '\r'; }
-is_state() { sc query Ringside | grep -q "STATE .*$1"; }
+# says PATTERN: what the service manager says of the service.
+says() { sc query Ringside | grep -Eq "$1"; }
+logged() { grep -rEq "$1" log; }
 
 service() {
     mkdir "$folder/service" && cd "$folder/service"
+    influxdb_port=$(free_port)
     configuration >ringside.yaml
     local code=0
     "$ringside" service run -c ringside.yaml 2>"$folder/said" || code=$?
@@ -230,7 +236,6 @@ service() {
     code=0
     "$ringside" service install -c ringside.yaml 2>&1 | tee "$folder/said"
     expect "it is installed" grep -q 'the service Ringside is installed' "$folder/said"
-    sc qc Ringside | tee "$folder/listed"
     wine reg query 'HKLM\System\CurrentControlSet\Services\Ringside' | tr -d '\r' | tee "$folder/listed"
     expect "it starts with Windows" grep -Eq 'Start +REG_DWORD +0x2' "$folder/listed"
     expect "its command has the file's whole path" grep -Eq 'ImagePath.*service run -c .*ringside.yaml' \
@@ -239,26 +244,38 @@ service() {
     expect "a second time it says so" grep -q 'is installed already' "$folder/said"
 
     sc start Ringside
-    eventually "it runs" is_state RUNNING
+    eventually "it runs" says "STATE .* RUNNING"
     # Its log is beside the file, although services start in a folder of Windows.
-    read_addresses <(cat log/*.log)
+    eventually "and says so in its log" logged 'ringside ready'
+    read_addresses log/*.log
     send 2000
     eventually "all 2000 datagrams are received" received 2000
+    sed -i 's/^  logDirectory/  logLevel: verbose\n&/' ringside.yaml
+    "$ringside" service reload
+    eventually "it reads its file again" logged 'reload: the configuration was read again'
     sc stop Ringside
-    eventually "it stops" is_state STOPPED
-    expect "the ledger is in the log" grep -rq 'ledger: log_events received=' log
-    expect "every event is in the archive" test "$(archived)" -gt 0
-    grep -rh 'ledger: ' log | sed 's/^/    /'
+    eventually "it stops" says "STATE .* STOPPED"
+    expect "with success" says 'WIN32_EXIT_CODE +: 0 '
+    sed -nE 's/^[^ ]+ info: (ledger: )/    \1/p' log/*.log
+    equal "every event of the ledger is in the archive" \
+        "$(sed -nE 's/.*ledger: archive assigned=([0-9]+) .*/\1/p' log/*.log)" "$(archived)"
 
+    echo 'Butler-SOS: [' >wrong.yaml
+    cp ringside.yaml right.yaml && mv wrong.yaml ringside.yaml
     sc start Ringside
-    eventually "it runs again" is_state RUNNING
+    eventually "with a wrong file it does not start, and says why" logged 'ringside.yaml:[0-9]+:'
+    eventually "and the service manager has the exit code" says 'SERVICE_EXIT_CODE +: 2 '
+    mv right.yaml ringside.yaml
+
+    # As after a loss of power: nobody asks it to stop.
+    wineserver -k
+    start_wine
+    eventually "it starts with Windows" says "STATE .* RUNNING"
     "$ringside" service remove 2>&1 | tee "$folder/said"
     expect "remove stops and removes it" grep -q 'the service Ringside is removed' "$folder/said"
-    gone() { ! sc query Ringside | grep -q STATE; }
-    eventually "it is gone" gone
-    equal "both runs have drained" 2 "$(grep -rh 'ledger: influxdb ' log | wc -l)"
-
-    # What went wrong before there was anything to see it.
+    is_gone() { ! says STATE; }
+    eventually "it is gone" is_gone
+    equal "both stops have drained" 2 "$(grep -h 'ledger: influxdb ' log/*.log | wc -l)"
     cd - >/dev/null
 }
 

@@ -116,7 +116,7 @@ fn accounts(args: &RunArgs) -> Result<Vec<NewRelicAccount>, String> {
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
-/// every listener is bound; what it returns is dropped before the drain begins. SIGHUP reads `origin`
+/// every listener is bound; what it returns is dropped before the drain begins. A reload reads `origin`
 /// again.
 pub(super) fn run_config<G>(
     config: &Config,
@@ -275,7 +275,6 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => return,
-                #[cfg(unix)]
                 Signal::Reload => live.reload(),
             },
             _ = look.tick() => {

@@ -19,7 +19,7 @@ use windows_service::define_windows_service;
 use windows_service::service::{
     Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept,
     ServiceErrorControl, ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod,
-    ServiceInfo, ServiceStartType, ServiceState, ServiceStatus, ServiceType,
+    ServiceInfo, ServiceStartType, ServiceState, ServiceStatus, ServiceType, UserEventCode,
 };
 use windows_service::service_control_handler::{
     self, ServiceControlHandlerResult, ServiceStatusHandle,
@@ -29,6 +29,7 @@ use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
 use super::check::{self, CheckArgs};
 use super::run::{self, RunArgs};
+use super::signals::Signal;
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::observe::logging;
 
@@ -52,6 +53,8 @@ const FORGET_FAILURES_AFTER: Duration = Duration::from_hours(1);
 const STOP_MAX: Duration = Duration::from_mins(5);
 /// How often it looks; the service manager tells nobody.
 const STOP_LOOK: Duration = Duration::from_millis(100);
+/// Asks the service to read its file again: the first of the codes that a service gives a meaning to.
+const RELOAD_CODE: u32 = 128;
 
 /// Arguments of `ringside service`.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +67,8 @@ pub struct ServiceArgs {
 enum Command {
     /// Check the file and install the service Ringside, which starts with Windows; as administrator
     Install(Configured),
+    /// Make the running service read its file again, as SIGHUP does elsewhere; as administrator
+    Reload,
     /// Stop the service and remove it; files stay; as administrator
     Remove,
     /// What the service manager starts
@@ -83,6 +88,7 @@ struct Configured {
 pub fn service(args: ServiceArgs) -> u8 {
     let done = match args.command {
         Command::Install(Configured { configfile }) => install(&configfile),
+        Command::Reload => reload(),
         Command::Remove => remove(),
         Command::Run(configured) => dispatch(configured),
     };
@@ -101,7 +107,11 @@ enum ServiceError {
     Installed,
     #[error("there is no service {NAME}; install it with: ringside service install -c FILE")]
     NotInstalled,
-    #[error("the service {NAME} is being removed; close the windows that show services and try again")]
+    #[error("the service {NAME} does not run; start it with: sc.exe start {NAME}")]
+    NotRunning,
+    #[error(
+        "the service {NAME} is being removed; close the windows that show services and try again"
+    )]
     BeingRemoved,
     #[error("only the service manager runs this; use: ringside run -c FILE")]
     NotStartedAsService,
@@ -122,6 +132,7 @@ impl From<windows_service::Error> for ServiceError {
         match source.raw_os_error() {
             Some(5) => Self::AccessDenied,
             Some(1060) => Self::NotInstalled,
+            Some(1062) => Self::NotRunning,
             Some(1063) => Self::NotStartedAsService,
             Some(1072) => Self::BeingRemoved,
             Some(1073) => Self::Installed,
@@ -192,10 +203,21 @@ fn restart_after_failures(service: &Service) -> windows_service::Result<()> {
     service.set_failure_actions_on_non_crash_failures(true)
 }
 
-fn remove() -> Result<u8, ServiceError> {
+fn open(access: ServiceAccess) -> Result<Service, ServiceError> {
     let manager = ServiceManager::local_computer(None::<&str>, ServiceManagerAccess::CONNECT)?;
-    let access = ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE;
-    let service = manager.open_service(NAME, access)?;
+    Ok(manager.open_service(NAME, access)?)
+}
+
+fn reload() -> Result<u8, ServiceError> {
+    let code = UserEventCode::from_raw(RELOAD_CODE)
+        .map_err(|error| ServiceError::Other(error.to_string()))?;
+    open(ServiceAccess::USER_DEFINED_CONTROL)?.notify(code)?;
+    eprintln!("the service {NAME} reads its file again; its log says what came of it");
+    Ok(EXIT_OK)
+}
+
+fn remove() -> Result<u8, ServiceError> {
+    let service = open(ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE)?;
     let is_stopped = || {
         let status = service.query_status()?;
         Ok::<_, ServiceError>(status.current_state == ServiceState::Stopped)
@@ -218,13 +240,15 @@ fn remove() -> Result<u8, ServiceError> {
 /// Services start in a folder of Windows; what the file names without a drive is beside the file.
 fn enter_folder_of(configfile: &Path) -> io::Result<()> {
     let folder = configfile.parent().unwrap_or(configfile);
-    env::set_current_dir(folder).inspect_err(|error| logging::say(format_args!("{}: {error}", folder.display())))
+    env::set_current_dir(folder)
+        .inspect_err(|error| logging::say(format_args!("{}: {error}", folder.display())))
 }
 
 /// The service of this process, if it is one: a process has one service manager, and that calls a
 /// function without context.
 static RUNNING: OnceLock<Running> = OnceLock::new();
 static STOP: Notify = Notify::const_new();
+static RELOAD: Notify = Notify::const_new();
 
 #[derive(Debug)]
 struct Running {
@@ -256,6 +280,10 @@ fn run(_: Vec<OsString>) {
             STOP.notify_one();
             ServiceControlHandlerResult::NoError
         }
+        ServiceControl::UserEvent(code) if code.to_raw() == RELOAD_CODE => {
+            RELOAD.notify_one();
+            ServiceControlHandlerResult::NoError
+        }
         ServiceControl::Interrogate => ServiceControlHandlerResult::NoError,
         _ => ServiceControlHandlerResult::NotImplemented,
     };
@@ -275,9 +303,12 @@ pub(super) fn is_running() -> bool {
     RUNNING.get().is_some()
 }
 
-/// Waits until the service manager asks to stop.
-pub(super) async fn stop_requested() {
-    STOP.notified().await;
+/// What the service manager asks for next.
+pub(super) async fn signal() -> Signal {
+    tokio::select! {
+        () = STOP.notified() => Signal::Stop,
+        () = RELOAD.notified() => Signal::Reload,
+    }
 }
 
 /// Every listener is bound.

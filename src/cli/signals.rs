@@ -6,7 +6,6 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     Stop,
-    #[cfg(unix)]
     Reload,
 }
 
@@ -64,8 +63,8 @@ mod windows {
     use super::super::service;
     use super::{Signal, io};
 
-    /// All ask to stop: Ctrl-C, Ctrl-Break, the end of the console window or of Windows; of a service,
-    /// the service manager alone, which tells it of the end of Windows too.
+    /// Ctrl-C, Ctrl-Break, the end of the console window and of Windows ask to stop, and nothing asks for
+    /// a reload. A service hears the service manager alone, which tells it of the end of Windows too.
     pub(in crate::cli) enum Signals {
         Console { c: CtrlC, r#break: CtrlBreak, close: CtrlClose, shutdown: CtrlShutdown },
         Service,
@@ -87,7 +86,7 @@ mod windows {
 
         pub(in crate::cli) async fn next(&mut self) -> Signal {
             match self {
-                Self::Service => service::stop_requested().await,
+                Self::Service => return service::signal().await,
                 Self::Console { c, r#break, close, shutdown } => tokio::select! {
                     _ = c.recv() => {}
                     _ = r#break.recv() => {}
