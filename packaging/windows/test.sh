@@ -47,7 +47,7 @@ native=$PWD/target/debug/ringside
 mkdir "$WINEPREFIX"
 # Windows starts; it stays until it is ended.
 start_wine() {
-    wineserver -p
+    wineserver -p 2>/dev/null
     wine wineboot >/dev/null 2>&1
 }
 start_wine
@@ -174,6 +174,11 @@ program() {
 
     start_ringside
     equal "the backend is tokio" tokio "$(stats .backend)"
+    sed "s/portLogEvents: 0/portLogEvents: ${log_events##*:}/" ringside.yaml >second.yaml
+    code=0
+    "$ringside" run -c second.yaml 2>"$folder/second" || code=$?
+    equal "a second one on the same port ends with 1" 1 "$code"
+    expect "and says so" grep -q "UDP port ${log_events##*:} on 127.0.0.1 is in use" "$folder/second"
     local count=5000 health
     send $count
     eventually "all $count datagrams are received" received $count
@@ -283,16 +288,21 @@ service() {
 }
 
 contract() {
-    local line file filter
+    local listed=() failed=() tests=() test filter
+    mapfile -t listed < <(grep -Ev '^(#|$)' packaging/windows/contract.txt)
+    for test in "${listed[@]%% *}"; do
+        tests+=(--test "$test")
+    done
+    cargo test --quiet --no-run "${tests[@]}"
     export RINGSIDE_BINARY=$ringside
-    cargo test --no-run --tests 2>&1 | tail -1
-    local failed=() 
-    while read -r file filter; do
-        echo "::: $file"
+    while read -r test filter; do
+        echo "::: contract: $test $filter"
         # shellcheck disable=SC2086  # several words
-        cargo test --quiet --test "$file" -- --test-threads 2 $filter || failed+=("$file")
-    done < <(grep -v '^#' packaging/windows/contract.txt | sed '/^$/d')
+        cargo test --quiet --test "$test" -- --test-threads 2 $filter </dev/null ||
+            failed+=("$test")
+    done < <(printf '%s\n' "${listed[@]}")
     ((${#failed[@]} == 0)) || fail "contract: ${failed[*]}"
+    ok "${#listed[@]} files of contract tests pass with ringside.exe"
 }
 
 for part in "${parts[@]}"; do

@@ -56,6 +56,14 @@ const STOP_LOOK: Duration = Duration::from_millis(100);
 /// Asks the service to read its file again: the first of the codes that a service gives a meaning to.
 const RELOAD_CODE: u32 = 128;
 
+// winerror.h
+const ERROR_ACCESS_DENIED: i32 = 5;
+const ERROR_SERVICE_DOES_NOT_EXIST: i32 = 1060;
+const ERROR_SERVICE_NOT_ACTIVE: i32 = 1062;
+const ERROR_FAILED_SERVICE_CONTROLLER_CONNECT: i32 = 1063;
+const ERROR_SERVICE_MARKED_FOR_DELETE: i32 = 1072;
+const ERROR_SERVICE_EXISTS: i32 = 1073;
+
 /// Arguments of `ringside service`.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
@@ -128,14 +136,13 @@ impl From<windows_service::Error> for ServiceError {
         let windows_service::Error::Winapi(source) = error else {
             return Self::Other(error.to_string());
         };
-        // `ERROR_ACCESS_DENIED` and those of its name in winerror.h.
         match source.raw_os_error() {
-            Some(5) => Self::AccessDenied,
-            Some(1060) => Self::NotInstalled,
-            Some(1062) => Self::NotRunning,
-            Some(1063) => Self::NotStartedAsService,
-            Some(1072) => Self::BeingRemoved,
-            Some(1073) => Self::Installed,
+            Some(ERROR_ACCESS_DENIED) => Self::AccessDenied,
+            Some(ERROR_SERVICE_DOES_NOT_EXIST) => Self::NotInstalled,
+            Some(ERROR_SERVICE_NOT_ACTIVE) => Self::NotRunning,
+            Some(ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) => Self::NotStartedAsService,
+            Some(ERROR_SERVICE_MARKED_FOR_DELETE) => Self::BeingRemoved,
+            Some(ERROR_SERVICE_EXISTS) => Self::Installed,
             _ => Self::Other(source.to_string()),
         }
     }
@@ -218,18 +225,18 @@ fn reload() -> Result<u8, ServiceError> {
 
 fn remove() -> Result<u8, ServiceError> {
     let service = open(ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE)?;
-    let is_stopped = || {
-        let status = service.query_status()?;
-        Ok::<_, ServiceError>(status.current_state == ServiceState::Stopped)
-    };
-    if !is_stopped()? {
-        service.stop()?;
-        let asked = Instant::now();
-        while !is_stopped()? {
-            if asked.elapsed() > STOP_MAX {
-                return Err(ServiceError::StillRunning);
+    let begin = Instant::now();
+    let mut asked = false;
+    loop {
+        match service.query_status()?.current_state {
+            ServiceState::Stopped => break,
+            ServiceState::Running if !asked => {
+                service.stop()?;
+                asked = true;
             }
-            thread::sleep(STOP_LOOK);
+            // It starts, or drains.
+            _ if begin.elapsed() > STOP_MAX => return Err(ServiceError::StillRunning),
+            _ => thread::sleep(STOP_LOOK),
         }
     }
     service.delete()?;
