@@ -28,7 +28,7 @@ x86_64-w64-mingw32-gcc -shared -o $built/bcryptprimitives.dll \
 
 folder=$(mktemp -d)
 export WINEPREFIX=$folder/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml='
-export RINGSIDE_EXE=$PWD/$built/ringside.exe
+export RINGSIDE_EXE=$PWD/$built/ringside.exe RINGSIDE_STARTS=$folder/starts
 children=()
 finish() {
     local child
@@ -297,9 +297,12 @@ contract() {
     export RINGSIDE_BINARY=$ringside
     while read -r test filter; do
         echo "::: contract: $test $filter"
+        : >"$RINGSIDE_STARTS"
         # shellcheck disable=SC2086  # several words
         cargo test --quiet --test "$test" -- --test-threads 2 $filter </dev/null ||
             failed+=("$test")
+        echo "    starts of ringside.exe: $(wc -l <"$RINGSIDE_STARTS")"
+        [[ -s $RINGSIDE_STARTS ]] || failed+=("$test, which tests something else")
     done < <(printf '%s\n' "${listed[@]}")
     ((${#failed[@]} == 0)) || fail "contract: ${failed[*]}"
     ok "${#listed[@]} files of contract tests pass with ringside.exe"
