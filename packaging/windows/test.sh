@@ -206,6 +206,7 @@ program() {
     expect "and found right" "$ringside" appenders --check appenders/Proxy/LocalLogConfig.xml
 
     start_influxdb
+    expect "check --host finds InfluxDB, ports and folders right" "$ringside" check --host -c ringside.yaml
     start_ringside
     is_delivered() { [[ $(stats .destinations.influxdb.spooled) == 0 && $(points) == "$spooled" ]]; }
     eventually "all $spooled spooled events are in InfluxDB" is_delivered

@@ -296,7 +296,7 @@ fn run(_: Vec<OsString>) {
     };
     // Without a service manager nobody could be told that it failed.
     let Ok(status) = service_control_handler::register(NAME, control) else { return };
-    let status = running.status.get_or_init(|| status);
+    let status = *running.status.get_or_init(|| status);
     tell(status, ServiceState::StartPending, START_MAX, EXIT_OK);
     let args = RunArgs { configfile: Some(running.configfile.clone()), ..RunArgs::default() };
     let code = enter_folder_of(&running.configfile).map_or(EXIT_USAGE, |()| run::run(&args));
@@ -330,12 +330,12 @@ pub(super) fn stopping(limit: Duration) {
 
 fn tell_if_running(state: ServiceState, wait: Duration) {
     if let Some(status) = RUNNING.get().and_then(|running| running.status.get()) {
-        tell(status, state, wait, EXIT_OK);
+        tell(*status, state, wait, EXIT_OK);
     }
 }
 
 /// Tells the service manager the state, and how long until the next one.
-fn tell(status: &ServiceStatusHandle, state: ServiceState, wait: Duration, code: u8) {
+fn tell(status: ServiceStatusHandle, state: ServiceState, wait: Duration, code: u8) {
     let told = status.set_service_status(ServiceStatus {
         service_type: ServiceType::OWN_PROCESS,
         current_state: state,

@@ -234,6 +234,7 @@ impl KernelDrops {
     /// Lets nothing into the sockets any more; what is queued in them can still be read. Where the
     /// system cannot do that, datagrams keep coming in until the sockets are closed. Passed sockets
     /// stay open: the filter would outlive this process, and the next one would get nothing.
+    #[cfg_attr(not(target_os = "linux"), expect(clippy::unused_self, reason = "as on Linux"))]
     pub(super) fn close_door(&self) {
         #[cfg(target_os = "linux")]
         let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
