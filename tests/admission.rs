@@ -240,7 +240,7 @@ fn reload(ringside: &mut Ringside, text: &str, until: &str) -> String {
     ringside.wait_for_line(until)
 }
 
-const RELOADED: &str = "SIGHUP: the configuration was read again";
+const RELOADED: &str = "reload: the configuration was read again";
 
 #[test]
 fn sighup_changes_the_rules_under_load_and_loses_nothing() {
@@ -359,7 +359,7 @@ fn sighup_with_a_wrong_file_keeps_the_old_one() {
     let mut ringside = Ringside::start(&Config::default());
     let wrong = Config { sources: vec!["engine"], ..Config::default() }.text();
     let wrong = wrong.replace("enable: true", "enable: perhaps");
-    let line = reload(&mut ringside, &wrong, "SIGHUP");
+    let line = reload(&mut ringside, &wrong, "reload:");
     assert!(line.contains("the configuration in force stays"), "{line}");
     let line = ringside.wait_for_line("perhaps");
     assert!(line.contains("ringside.yaml:3:"), "the place in the file: {line}");

@@ -488,7 +488,7 @@ fn settings_that_pages_name_exist() {
 
 /// `ringside.yaml` is a file and no setting.
 fn is_file(name: &str) -> bool {
-    let endings = ["yaml", "service", "socket", "conf", "rs", "1"];
+    let endings = ["exe", "yaml", "service", "socket", "conf", "rs", "1"];
     endings.iter().any(|ending| name.ends_with(&format!(".{ending}")))
 }
 

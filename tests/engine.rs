@@ -232,12 +232,12 @@ fn unsent_events_are_counted_at_shutdown(backend: &'static str) {
     let sink = Sink::answering(|_| Reply::status(503));
     let config = config(&sink, backend).ringside("shutdownTimeout: 300ms").ringside(NO_SPOOL);
     let mut ringside = Ringside::start(&config);
-    wait_for("a spool in trouble", DEADLINE, || {
-        ringside.log().contains("the spool: cannot").then_some(())
-    });
     send_all(ringside.log_events, (0..10).map(|n| proxy_event(&n.to_string())));
     ringside.wait_stats("ten events read", |stats| {
         number(stats, "/listeners/log_events/accepted") == 10
+    });
+    wait_for("a spool in trouble", DEADLINE, || {
+        ringside.log().contains("the spool: cannot").then_some(())
     });
     assert_eq!(ringside.stop().code(), Some(1));
     assert!(ringside.log().contains("shutdown=10"), "{}", ringside.log());
@@ -258,12 +258,12 @@ fn a_second_signal_ends_it_at_once() {
     let config =
         Config::influxdb(1, sink.address()).ringside("shutdownTimeout: 60s").ringside(NO_SPOOL);
     let mut ringside = Ringside::start(&config);
-    wait_for("a spool in trouble", DEADLINE, || {
-        ringside.log().contains("the spool: cannot").then_some(())
-    });
     send_all(ringside.log_events, [proxy_event("stuck")]);
     ringside
         .wait_stats("one event read", |stats| number(stats, "/listeners/log_events/accepted") == 1);
+    wait_for("a spool in trouble", DEADLINE, || {
+        ringside.log().contains("the spool: cannot").then_some(())
+    });
     ringside.signal(Signal::SIGTERM);
     ringside.wait_for_line("draining");
     let start = Instant::now();

@@ -1,5 +1,7 @@
 //! The load generator against plain sockets: it sends what it says, as fast as it is told.
 
+mod support;
+
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -172,7 +174,7 @@ fn says_so_when_nobody_listens_and_goes_on() {
 fn the_command_reports_in_json() {
     let (log, log_address) = receiver();
     let (user, user_address) = receiver();
-    let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
+    let output = Command::new(support::binary())
         .args(["send", "--to", &log_address.to_string(), "--user-to", &user_address.to_string()])
         .args(["--count", "100", "--rate", "0", "--seed", "1", "--json"])
         .output()
@@ -189,7 +191,7 @@ fn the_command_reports_in_json() {
 #[test]
 fn wrong_usage_ends_with_2() {
     for target in ["127.0.0.1", "no such host:1"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_ringside"))
+        let output = Command::new(support::binary())
             .args(["send", "--to", target, "--count", "1"])
             .output()
             .unwrap();

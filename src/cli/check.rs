@@ -15,15 +15,15 @@ use crate::observe::host::HostCounters;
 pub struct CheckArgs {
     /// Configuration file
     #[arg(short = 'c', long = "configfile", value_name = "FILE")]
-    configfile: PathBuf,
+    pub(super) configfile: PathBuf,
     /// Print the settings in effect, those that the file leaves out included, as YAML; secrets as ***
     #[arg(long)]
-    show: bool,
+    pub(super) show: bool,
     /// Look at this machine and at the destinations as well: io_uring, socket buffer, ports, clock,
     /// disk, names, certificates, credentials; and print what the kernel has lost since it started.
     /// Exit code 2 if events would not arrive
     #[arg(long)]
-    host: bool,
+    pub(super) host: bool,
 }
 
 /// Checks the file, prints what is found; returns the exit code.

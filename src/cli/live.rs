@@ -1,4 +1,4 @@
-//! What may change while the engine runs: what SIGHUP re-reads from the file, and the addresses
+//! What may change while the engine runs: what a reload re-reads from the file, and the addresses
 //! behind names.
 //!
 //! Everything here is swapped between two batches, so no event is lost and none sees half of it.
@@ -84,13 +84,13 @@ impl Live {
     /// Reads the file again. Whatever is wrong with it, the settings in force stay.
     pub(super) fn reload(&mut self) {
         let Some(origin) = &self.origin else {
-            tracing::warn!("SIGHUP: there is no configuration file to read again");
+            tracing::warn!("reload: there is no configuration file to read again");
             return;
         };
         let loaded = match config::load_with(&origin.path, origin.overrides.clone()) {
             Ok(loaded) => loaded,
             Err(error) => {
-                tracing::error!("SIGHUP: the configuration in force stays, for the file is wrong");
+                tracing::error!("reload: the configuration in force stays, for the file is wrong");
                 // Many lines, each with its place in the file.
                 logging::say(error);
                 return;
@@ -100,7 +100,7 @@ impl Live {
         let rules = match settings::compiled(&adopted) {
             Ok(rules) => rules,
             Err(error) => {
-                tracing::error!("SIGHUP: the configuration in force stays: {error}");
+                tracing::error!("reload: the configuration in force stays: {error}");
                 return;
             }
         };
@@ -114,7 +114,7 @@ impl Live {
         }
         if !left.is_empty() {
             tracing::warn!(
-                "SIGHUP: changed, but in force after a restart only: {}",
+                "reload: changed, but in force after a restart only: {}",
                 left.join(", ")
             );
         }
@@ -122,7 +122,7 @@ impl Live {
         self.rules.store(Arc::new(rules));
         self.limit();
         self.renew_sources();
-        tracing::info!("SIGHUP: the configuration was read again");
+        tracing::info!("reload: the configuration was read again");
     }
 
     /// Sets the rate limits.

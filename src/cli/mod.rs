@@ -9,10 +9,13 @@ pub mod health;
 mod live;
 pub mod run;
 pub mod send;
+#[cfg(windows)]
+pub mod service;
 mod settings;
+mod signals;
 mod sources;
 pub mod spool;
-mod systemd;
+mod supervisor;
 
 use std::process::ExitCode;
 
@@ -63,6 +66,9 @@ enum Command {
     Appenders(appenders::AppendersArgs),
     /// Look at the archive of Parquet files; nothing is changed
     Archive(archive::ArchiveArgs),
+    /// Install or remove Ringside as a service of Windows
+    #[cfg(windows)]
+    Service(service::ServiceArgs),
 }
 
 /// The line under the help.
@@ -83,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Spool(args) => spool::spool(&args),
         Command::Appenders(args) => appenders::appenders(&args),
         Command::Archive(args) => archive::archive(&args),
+        #[cfg(windows)]
+        Command::Service(args) => service::service(args),
     };
     ExitCode::from(code)
 }

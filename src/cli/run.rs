@@ -12,7 +12,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::live::{Live, Origin};
 use super::settings::{self, Settings};
-use super::systemd::{self, Watchdog};
+use super::signals::{Signal, Signals};
+use super::supervisor::{self, Watchdog};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use crate::config::{self, Config, NewRelicAccount, Overrides};
 use crate::engine::{Drained, Engine};
@@ -58,18 +59,16 @@ pub fn run(args: &RunArgs) -> u8 {
 /// The file's settings, or the embedded default, where they came from, and the log files if they ask
 /// for them; problems are printed.
 fn load(args: &RunArgs) -> Result<(Config, Option<Origin>, Option<LogFiles>), ()> {
-    let overrides = Overrides { new_relic_accounts: accounts(args).map_err(logging::say)? };
+    let overrides = Overrides { new_relic_accounts: accounts(args).map_err(refuse)? };
     let (config, warnings) = match &args.configfile {
         None => (config::embedded_default(), Vec::new()),
-        Some(path) => match config::load_with(path, overrides.clone()) {
-            Ok(loaded) => (loaded.config, loaded.warnings),
-            Err(error) => {
-                logging::say(error);
-                return Err(());
-            }
-        },
+        Some(path) => {
+            let loaded = config::load_with(path, overrides.clone()).map_err(refuse)?;
+            (loaded.config, loaded.warnings)
+        }
     };
-    let directory = config.file_logging.then(|| Path::new(&config.log_directory));
+    let to_files = config.file_logging || logging::is_unattended();
+    let directory = to_files.then(|| Path::new(&config.log_directory));
     let level = args.loglevel.unwrap_or(settings::level(&config));
     let log_files = logging::start(level, directory);
     for warning in warnings {
@@ -78,6 +77,14 @@ fn load(args: &RunArgs) -> Result<(Config, Option<Origin>, Option<LogFiles>), ()
     let origin =
         args.configfile.clone().map(|path| Origin { path, level: args.loglevel, overrides });
     Ok((config, origin, log_files))
+}
+
+/// Says why the settings cannot be used; to where the log would be, if nobody would see it.
+fn refuse(error: impl std::fmt::Display) {
+    let directory = config::embedded_default().log_directory;
+    let _files =
+        logging::is_unattended().then(|| logging::start(Level::Info, Some(Path::new(&directory))));
+    logging::say(error);
 }
 
 /// The accounts of New Relic on the command line: the first name goes with the first key and the
@@ -109,7 +116,7 @@ fn accounts(args: &RunArgs) -> Result<Vec<NewRelicAccount>, String> {
 }
 
 /// Runs the engine until a signal, or for `limit`; returns the exit code. `started` is called once
-/// every listener is bound; what it returns is dropped before the drain begins. SIGHUP reads `origin`
+/// every listener is bound; what it returns is dropped before the drain begins. A reload reads `origin`
 /// again.
 pub(super) fn run_config<G>(
     config: &Config,
@@ -199,7 +206,7 @@ fn start(config: &Config, origin: Option<Origin>) -> Result<Running, StartError>
     let console = Console::start(server, engine.state()).map_err(StartError::failed)?;
     // A promise to whoever waits for it: printed whatever the log level.
     logging::say(ready);
-    systemd::ready();
+    supervisor::ready();
     Ok(Running { engine, checkpointer, console, runtime, signals, live, shutdown_timeout })
 }
 
@@ -227,7 +234,7 @@ impl Running {
                 }
             };
             drop(guest);
-            systemd::stopping(shutdown_timeout);
+            supervisor::stopping(shutdown_timeout);
             logging::say(format_args!(
                 "draining, for at most {shutdown_timeout:?}; a second signal ends at once"
             ));
@@ -268,7 +275,6 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => return,
-                #[cfg(unix)]
                 Signal::Reload => live.reload(),
             },
             _ = look.tick() => {
@@ -367,63 +373,4 @@ fn report(drained: &Drained) {
 fn reasons(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     let counted = counts.filter(|(_, count)| *count > 0);
     counted.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signal {
-    Stop,
-    #[cfg(unix)]
-    Reload,
-}
-
-/// The signals that ask to stop: SIGTERM and SIGINT, or Ctrl-C; and SIGHUP, which asks to read the
-/// file again.
-struct Signals {
-    #[cfg(unix)]
-    hangup: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let _context = runtime.enter();
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hangup.recv() => Signal::Reload,
-        }
-    }
-
-    /// The next signal that asks to stop.
-    async fn stop(&mut self) {
-        while self.next().await != Signal::Stop {}
-    }
-
-    #[cfg(not(unix))]
-    fn new(_: &tokio::runtime::Runtime) -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) -> Signal {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
-        Signal::Stop
-    }
 }

@@ -14,7 +14,7 @@ mod files;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::{Event, Metadata, Subscriber};
@@ -149,9 +149,30 @@ pub fn start(level: Level, directory: Option<&Path>) -> Option<LogFiles> {
     files
 }
 
+/// Whether nobody can see stderr.
+static UNATTENDED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nobody can see stderr: the process is a service of Windows.
+pub fn set_unattended() {
+    UNATTENDED.store(true, Ordering::Relaxed);
+}
+
+/// Whether nobody can see stderr, so that only files are a log.
+#[must_use]
+pub fn is_unattended() -> bool {
+    UNATTENDED.load(Ordering::Relaxed)
+}
+
 /// Prints a line to stderr whatever the level in force: what somebody waits for, such as `ready`. A
-/// reader that is gone (`ringside run 2>&1 | tee log`, ended with Ctrl-C) is no reason to panic.
+/// reader that is gone (`ringside run 2>&1 | tee log`, ended with Ctrl-C) is no reason to panic. Where
+/// nobody can see it, it is logged.
 pub fn say(line: impl fmt::Display) {
+    if is_unattended() {
+        for line in line.to_string().lines() {
+            tracing::info!("{line}");
+        }
+        return;
+    }
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
 }
 

@@ -109,6 +109,7 @@ mod platform {
         ///
         /// # Safety
         /// As on Linux, so that callers need not tell the platforms apart.
+        #[expect(clippy::unused_self, reason = "as on Linux")]
         pub(in crate::receive) unsafe fn discard(&self, _offset: usize, _len: usize) {}
     }
 

@@ -23,6 +23,10 @@
     unsafe_code,
     reason = "memory shared with the kernel, and system calls without a safe wrapper"
 )]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "what the portable backend does not need of what all share")
+)]
 
 mod admission;
 mod clock;

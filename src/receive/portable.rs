@@ -1,11 +1,14 @@
-//! Receiving where there is no Linux: tokio's `recv_from`, straight into the slots.
+//! Receiving where there is no Linux: within tokio's readiness, straight into the slots.
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::UdpSocket as StdSocket;
 use std::task::Poll;
 use std::time::Instant;
 
+use socket2::{MaybeUninitSlice, SockRef};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::intake::{Datagram, Inline, Intake};
@@ -18,8 +21,6 @@ use crate::event::Listener;
 
 /// Datagrams taken from one socket before the other has its turn.
 const RUN: usize = 64;
-/// Windows: the datagram was longer than the buffer (`WSAEMSGSIZE`).
-const TOO_LONG: i32 = 10040;
 
 /// Receives until told to stop and the sockets are empty, or time is up.
 pub(super) fn run(receiver: Receiver, inline: &mut dyn Inline) -> Result<(), ReceiveError> {
@@ -82,18 +83,21 @@ fn receive_one(intake: &mut Intake, socket: &UdpSocket, listener: Listener) -> i
     let Some(slot) = intake.pool_mut().take() else { return Ok(false) };
     let slots = intake.pool().slots();
     let room = slots.slot_size() - PAYLOAD;
-    // SAFETY: the slot was just taken from the pool, so nobody else uses it; the range lies within
-    // it, and its memory was zeroed when it was mapped.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(slots.start_of(slot).add(PAYLOAD), room) };
-    match socket.try_recv_from(buffer) {
-        Ok((len, from)) => {
-            intake.admit(slot, &Datagram { listener, source: from, len, stored: len });
-            Ok(true)
-        }
-        Err(error) if error.raw_os_error() == Some(TOO_LONG) => {
-            let source = UNKNOWN_SOURCE;
-            let too_long = Datagram { listener, source, len: PAYLOAD_MAX, stored: room };
-            intake.admit(slot, &too_long);
+    // SAFETY: the slot was just taken from the pool, so nobody else uses it; the range lies within it.
+    let buffer = unsafe {
+        let start = slots.start_of(slot).add(PAYLOAD).cast::<MaybeUninit<u8>>();
+        std::slice::from_raw_parts_mut(start, room)
+    };
+    // Into a list of buffers, because that alone tells the source of what was too long on Windows too.
+    let received = socket.try_io(Interest::READABLE, || {
+        SockRef::from(socket).recv_from_vectored(&mut [MaybeUninitSlice::new(buffer)])
+    });
+    match received {
+        Ok((stored, flags, from)) => {
+            let source = from.as_socket().unwrap_or(UNKNOWN_SOURCE);
+            // How much longer it was nobody tells.
+            let len = if flags.is_truncated() { PAYLOAD_MAX } else { stored };
+            intake.admit(slot, &Datagram { listener, source, len, stored });
             Ok(true)
         }
         Err(error) => {
@@ -134,7 +138,8 @@ mod tests {
         let mut receivers = start(settings, &ledger).expect("start");
         let to = receivers.handle.addresses(Listener::LogEvents)[0];
         let sender = StdSocket::bind("127.0.0.1:0").expect("sender");
-        for payload in [&b"one"[..], b"", &[0; 101], b"two"] {
+        // One is too long for the settings, one for a slot as well.
+        for payload in [&b"one"[..], b"", &[0; 101], &[0; 1000], b"two"] {
             sender.send_to(payload, to).expect("send");
         }
         receivers.handle.stop(Instant::now() + Duration::from_secs(10));
@@ -147,6 +152,6 @@ mod tests {
         }
         assert!(end.finished());
         let counts = ledger.receivers[0][Listener::LogEvents as usize].read();
-        assert_eq!((counts.received, counts.dropped.get(DropReason::Size)), (4, 1));
+        assert_eq!((counts.received, counts.dropped.get(DropReason::Size)), (5, 2));
     }
 }

@@ -1,7 +1,7 @@
 //! The UDP sockets: binding, buffer sizes, kernel drops, and closing the door at the end.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -173,6 +173,8 @@ pub(super) fn set_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
 /// From the socket address that the kernel writes (`sockaddr_in` or `sockaddr_in6`).
 #[cfg(target_os = "linux")]
 pub(super) fn source_of(name: &[u8]) -> Option<SocketAddr> {
+    use std::net::IpAddr;
+
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let address = match i32::from(family) {
         libc::AF_INET => IpAddr::from(*name.get(4..)?.first_chunk::<4>()?),
@@ -232,6 +234,7 @@ impl KernelDrops {
     /// Lets nothing into the sockets any more; what is queued in them can still be read. Where the
     /// system cannot do that, datagrams keep coming in until the sockets are closed. Passed sockets
     /// stay open: the filter would outlive this process, and the next one would get nothing.
+    #[cfg_attr(not(target_os = "linux"), expect(clippy::unused_self, reason = "as on Linux"))]
     pub(super) fn close_door(&self) {
         #[cfg(target_os = "linux")]
         let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -197,7 +197,7 @@ impl Ringside {
             log,
             directory,
         };
-        let ready = this.wait_for_line("ready");
+        let ready = this.wait_for_line("ringside ready: ");
         for (name, address) in [
             ("user_events ", &mut this.user_events),
             ("log_events ", &mut this.log_events),

@@ -178,6 +178,7 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if let Some(parent) = parent {
         make_folder(parent)?;
     }
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "folders have no mode"))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);

@@ -1,9 +1,10 @@
 //! What systemd is told: that the listeners are bound, that the engine still turns, that the drain has
-//! begun and how long it may take. Without systemd, and on other systems, nobody is told.
+//! begun and how long it may take. The service manager of Windows is told the same, but for the second.
+//! Without either, nobody is told.
 
 use std::time::Duration;
 
-/// What systemd waits for between the end of a drain and that of the process: the ledger is printed and
+/// What is waited for between the end of a drain and that of the process: the ledger is printed and
 /// written, and the console's thread is joined.
 const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
@@ -11,18 +12,23 @@ const AFTER_DRAIN: Duration = Duration::from_secs(10);
 pub(super) fn ready() {
     #[cfg(target_os = "linux")]
     tell(&[sd_notify::NotifyState::Ready]);
+    #[cfg(windows)]
+    super::service::ready();
 }
 
 /// The drain begins. The unit's `TimeoutStopSec` need not know the file's `shutdownTimeout`: systemd is
 /// asked for as long as it takes.
 pub(super) fn stopping(drain: Duration) {
+    let limit = drain + AFTER_DRAIN;
     #[cfg(target_os = "linux")]
     {
-        let limit = u32::try_from((drain + AFTER_DRAIN).as_micros()).unwrap_or(u32::MAX);
+        let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
         tell(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::ExtendTimeoutUsec(limit)]);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = drain;
+    #[cfg(windows)]
+    super::service::stopping(limit);
+    #[cfg(not(any(target_os = "linux", windows)))]
+    let _ = limit;
 }
 
 /// systemd's watchdog: it ends a process that is silent for the unit's `WatchdogSec`.
