@@ -152,6 +152,7 @@ pub fn list(dir: &Path) -> Result<Vec<ArchiveFile>, Refused> {
 }
 
 /// As [`list`], of the folders that can be read, and the first that cannot.
+#[must_use]
 pub fn list_readable(dir: &Path) -> (Vec<ArchiveFile>, Option<Refused>) {
     let mut refused = None;
     let mut entries = |folder: &Path| match entries(folder) {

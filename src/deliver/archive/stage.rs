@@ -275,10 +275,11 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
     /// Does what is due, a little at a time. Whether there may be more.
     async fn work(&mut self) -> bool {
         let now = self.clock.now();
-        let [stages, moves] = [self.disk_not_before, self.round_not_before].map(|at| at <= now);
-        let staged = if stages { self.stage(now).await } else { Ok(false) };
+        let [may_stage, may_move] =
+            [self.disk_not_before, self.round_not_before].map(|at| at <= now);
+        let staged = if may_stage { self.stage(now).await } else { Ok(false) };
         // Also when nothing can be staged: the end of the round may be what makes room.
-        let moved = if moves { self.move_on().await } else { Ok(false) };
+        let moved = if may_move { self.move_on().await } else { Ok(false) };
         if let Some(spool) = &mut self.spool {
             self.books.look_at(spool);
         }
@@ -291,7 +292,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
             self.books.blocked(now, error);
             self.round_not_before = now + self.disk_backoff.wait(None);
         }
-        if let (true, true, Ok(_), Ok(_)) = (stages, moves, &staged, &moved) {
+        if let (true, true, Ok(_), Ok(_)) = (may_stage, may_move, &staged, &moved) {
             self.disk_backoff.reset();
             if self.held.is_empty() {
                 self.books.unblocked();
