@@ -222,17 +222,62 @@ fn old_file(directory: &Path, day: u64, bytes: usize) -> PathBuf {
 
 #[test]
 fn old_days_are_removed_at_max_age() {
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().expect("later than 1970");
+    let today = since_1970.as_secs() / 86_400 - 1_577_836_800 / 86_400;
     for (max_age, stays) in [("36500d", true), ("1d", false)] {
         let folder = tempfile::tempdir().expect("a folder");
         let old = old_file(folder.path(), 0, 10);
+        // If all were old, the clock might be wrong.
+        let young = old_file(folder.path(), today, 10);
         let more = format!(", rollInterval: 1s, maxAge: {max_age}");
         let mut ringside = Ringside::start(&config(folder.path(), &more));
         send_all(ringside.log_events, [event(0)]);
         ringside.wait_stats("in a file", |stats| number(stats, DELIVERED) == 1);
-        assert_eq!(old.exists(), stays, "{max_age}");
-        assert_eq!(parquet_files(folder.path()).len(), 1 + usize::from(stays));
+        assert_eq!((old.exists(), young.exists()), (stays, true), "{max_age}");
+        assert_eq!(parquet_files(folder.path()).len(), 2 + usize::from(stays));
         assert!(ringside.stop().success());
     }
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_does_not_hide_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut ringside = Ringside::start(&config(folder.path(), ""));
+    send_all(ringside.log_events, [PERF]);
+    ringside.wait_stats("staged", |stats| number(stats, SPOOLED) == 1);
+    assert!(ringside.stop().success(), "{}", ringside.log());
+    // Not even root can list it.
+    let day = folder.path().join("archive/kind=qseow-qix-perf/date=2023-01-01");
+    std::os::unix::fs::symlink(&day, &day).expect("a link to itself");
+    let mut list = Command::new(binary());
+    let output = list.args(["archive", "ls", "--dir", "archive"]).current_dir(folder.path());
+    let output = output.output().expect("run ringside");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("warning: cannot list archive/kind=qseow-qix-perf/date=2023"),
+        "{errors}"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("qseow-qix-perf"), "{output:?}");
+}
+
+/// Both begin before there is a spool, and the first one ends.
+#[test]
+fn a_second_process_says_so_and_delivers_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(folder.path(), ", rollInterval: 1s");
+    let [mut first, mut second] = [Ringside::start(&config), Ringside::start(&config)];
+    send_all(first.log_events, (0..50).map(event));
+    first.wait_stats("in files", |stats| number(stats, DELIVERED) == 50);
+    assert!(first.stop().success(), "{}", first.log());
+    send_all(second.log_events, (50..60).map(event));
+    let stats = second.wait_stats("an error", |stats| {
+        let error = stats.pointer("/destinations/archive/last_error").and_then(Value::as_str);
+        error.is_some_and(|error| error.contains("another process uses this spool"))
+    });
+    assert_eq!((number(&stats, DELIVERED), number(&stats, SPOOLED)), (0, 0));
+    assert!(!second.stop().success(), "what it has is lost, and counted");
+    second.wait_for_line("shutdown=10");
 }
 
 #[test]

@@ -110,7 +110,10 @@ impl Archive {
     }
 
     fn list(&self) -> Result<(), CommandError> {
-        let partitions = read::partitions(&self.dir)?;
+        let (partitions, refused) = read::partitions(&self.dir)?;
+        if let Some(refused) = refused {
+            eprintln!("warning: {refused}; what is in there is not listed");
+        }
         let mut out = io::stdout().lock();
         if partitions.is_empty() {
             eprintln!("{}: no files", self.dir.display());

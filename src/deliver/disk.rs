@@ -5,8 +5,8 @@
 //!
 //! Both append at an offset of their own, which moves only when everything was written. What a
 //! failed append left behind is overwritten by the next one, so a retried batch never stands in the
-//! file twice, and never behind half a line. In return the file has one writer: whoever rotates it
-//! moves it away and restarts the program.
+//! file twice, and never behind half a line. In return the file has one writer, which a lock sees to:
+//! whoever rotates it moves it away and restarts the program.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -35,12 +35,7 @@ impl Disk for PlainDisk {
     async fn open_append(&self, path: &Path) -> io::Result<PlainFile> {
         let path = path.to_owned();
         blocking(move || {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            // Not O_APPEND, which would ignore the offset.
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-            let end = file.metadata()?.len();
+            let (file, end) = open_append(&path)?;
             Ok(PlainFile { file: Arc::new(file), end })
         })
         .await
@@ -151,6 +146,51 @@ impl Storage for PlainDisk {
     }
 }
 
+/// Opens a file of lines, keeps other processes from writing to it, and ends a line that an earlier
+/// run has left half. Returns where it ends.
+fn open_append(path: &Path) -> io::Result<(File, u64)> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Not O_APPEND, which would ignore the offset.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    // FILE_SHARE_READ and FILE_SHARE_DELETE: a lock would keep readers out too.
+    #[cfg(windows)]
+    std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1 | 4);
+    let mut file = options.open(path).map_err(in_use)?;
+    if cfg!(not(windows)) {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(in_use(io::ErrorKind::WouldBlock.into())),
+            // Some file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+    }
+    let end = file.metadata()?.len();
+    let Some(last) = end.checked_sub(1) else { return Ok((file, end)) };
+    let mut byte = [0];
+    let mut reader = File::open(path)?;
+    reader.seek(SeekFrom::Start(last))?;
+    reader.read_exact(&mut byte)?;
+    if byte == *b"\n" {
+        return Ok((file, end));
+    }
+    file.seek(SeekFrom::Start(end))?;
+    file.write_all(b"\n")?;
+    Ok((file, end + 1))
+}
+
+/// Says so when the error means that another process writes to the file.
+fn in_use(error: io::Error) -> io::Error {
+    /// What Windows answers when a file is not shared.
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    let denied = cfg!(windows) && error.raw_os_error() == Some(ERROR_SHARING_VIOLATION);
+    if !denied && error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    io::Error::new(io::ErrorKind::WouldBlock, "another process writes this file; give each its own")
+}
+
 fn create_new(path: &Path) -> io::Result<File> {
     owners(OpenOptions::new().write(true).create_new(true)).open(path)
 }
@@ -241,12 +281,10 @@ mod uring {
         type File = UringFile;
 
         async fn open_append(&self, path: &Path) -> io::Result<UringFile> {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                tokio_uring::fs::create_dir_all(folder).await?;
-            }
-            let file =
-                tokio_uring::fs::OpenOptions::new().write(true).create(true).open(path).await?;
-            let end = file.statx().await?.stx_size;
+            // tokio-uring has no way to lock a file.
+            let path = path.to_owned();
+            let (file, end) = blocking(move || super::open_append(&path)).await?;
+            let file = tokio_uring::fs::File::from_std(file);
             Ok(UringFile { file, end })
         }
 
@@ -345,6 +383,17 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
+    async fn continues_lines<D: Disk>(disk: D) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.ndjson");
+        std::fs::write(&path, "one\nhal").unwrap();
+        let mut file = disk.open_append(&path).await.unwrap();
+        disk.append(&mut file, Bytes::from_static(b"two\n")).await.unwrap();
+        let second = disk.open_append(&path).await.map(|_| ()).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\nhal\ntwo\n");
+    }
+
     async fn keeps_files<D: Storage>(disk: D) {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("spool/a");
@@ -404,6 +453,7 @@ mod tests {
 
     async fn all<D: Storage + Copy>(disk: D) {
         appends(disk).await;
+        continues_lines(disk).await;
         keeps_files(disk).await;
         waits_for_nothing(disk).await;
     }

@@ -198,7 +198,9 @@ pub trait Disk {
     /// An open file that is only appended to.
     type File;
 
-    /// Opens a file for appending and creates it, and the folders above it, when missing.
+    /// Opens a file of lines for appending and creates it, and the folders above it, when missing. What
+    /// is appended begins on a line of its own. An error of kind [`io::ErrorKind::WouldBlock`] when
+    /// another process appends to it.
     fn open_append(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>>;
 
     /// Appends all of `bytes`. After an error the file ends where it ended before: what was written

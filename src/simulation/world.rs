@@ -81,6 +81,8 @@ pub struct World {
     pub last_ns: u64,
     /// Per place, whether the power has failed since its spool was opened last.
     power_failed: Vec<bool>,
+    /// Per place, whether a bit of it was flipped since its spool was opened last.
+    flipped: Vec<bool>,
     /// Polls in all lives.
     pub steps: u64,
     /// Whether the last life came to the step at which it was to crash.
@@ -141,6 +143,7 @@ impl World {
             random,
             clock,
             power_failed: vec![false; places.len()],
+            flipped: vec![false; places.len()],
             places,
             cluster,
             shards,
@@ -224,6 +227,9 @@ impl World {
             place.disk.begin_life(weather);
             if place.faulty && random.u32(0..6) == 0 && place.disk.flip() {
                 place.fine = false;
+                self.flipped[index] = true;
+            }
+            if self.flipped[index] {
                 // What is damaged is counted as `crash` too.
                 self.left.forget(index);
             }
@@ -239,8 +245,9 @@ impl World {
             End::PowerOff => self.checkpoints.power_off(random),
         }
         let (known, then) = (Known::new(snapshot, &self.places), self.checkpoints.known());
-        for (failed, counted) in self.power_failed.iter_mut().zip(&snapshot.destinations) {
-            *failed &= counted.counts.settled == 0;
+        for (index, counted) in snapshot.destinations.iter().enumerate() {
+            self.power_failed[index] &= counted.counts.settled == 0;
+            self.flipped[index] &= counted.counts.settled == 0;
         }
         self.left = Left::default();
         if end == End::Kill {

@@ -132,17 +132,45 @@ pub struct ArchiveFile {
     pub bytes: u64,
 }
 
+/// A folder or a file of an archive with which the system refuses to do something.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {error}", path.display())]
+pub struct Refused {
+    /// What was to be done.
+    pub action: &'static str,
+    /// The folder or the file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: io::Error,
+}
+
 /// All whole files of an archive, the oldest first; none when `dir` does not exist. Others that may
 /// lie there are passed over.
-pub fn list(dir: &Path) -> io::Result<Vec<ArchiveFile>> {
+pub fn list(dir: &Path) -> Result<Vec<ArchiveFile>, Refused> {
+    let (files, refused) = list_readable(dir);
+    refused.map_or(Ok(files), Err)
+}
+
+/// As [`list`], of the folders that can be read, and the first that cannot.
+#[must_use]
+pub fn list_readable(dir: &Path) -> (Vec<ArchiveFile>, Option<Refused>) {
+    let mut refused = None;
+    let mut entries = |folder: &Path| match entries(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let path = folder.to_owned();
+            refused.get_or_insert(Refused { action: "list", path, error });
+            Vec::new()
+        }
+    };
     let mut files = Vec::new();
-    for (kind, path) in entries(dir)? {
+    for (kind, path) in entries(dir) {
         if !kind.starts_with("kind=") {
             continue;
         }
-        for (date, path) in entries(&path)? {
+        for (date, path) in entries(&path) {
             let Some(partition) = Partition::parse(&kind, &date) else { continue };
-            for (name, path) in entries(&path)? {
+            for (name, path) in entries(&path) {
                 let Some(name) = Name::parse(&name) else { continue };
                 // Nobody minds what is removed meanwhile.
                 let Ok(about) = fs::metadata(&path) else { continue };
@@ -151,7 +179,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<ArchiveFile>> {
         }
     }
     files.sort();
-    Ok(files)
+    (files, refused)
 }
 
 /// Names and paths in a folder; none when it is not there, or is no folder.
@@ -245,11 +273,20 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The files that are not kept, of all files, the oldest first.
-    fn excess<'a>(&self, files: &'a [ArchiveFile], now_ns: u64) -> &'a [ArchiveFile] {
+    /// Whether the file is of a day that ended too long ago.
+    pub(super) fn is_old(&self, file: &ArchiveFile, now_ns: u64) -> bool {
         let age = u64::try_from(self.max_age.as_nanos()).unwrap_or(u64::MAX);
-        let oldest_kept = now_ns.saturating_sub(age);
-        let is_old = |file: &ArchiveFile| (file.partition.day + 1) * NS_PER_DAY <= oldest_kept;
+        (file.partition.day + 1) * NS_PER_DAY <= now_ns.saturating_sub(age)
+    }
+
+    /// The files that are not kept, of all files, the oldest first. Without the time their age does not
+    /// matter.
+    pub(super) fn excess<'a>(
+        &self,
+        files: &'a [ArchiveFile],
+        now_ns: Option<u64>,
+    ) -> &'a [ArchiveFile] {
+        let is_old = |file| now_ns.is_some_and(|now_ns| self.is_old(file, now_ns));
         let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let mut count = 0;
         for file in files {
@@ -261,23 +298,28 @@ impl Retention {
         }
         &files[..count]
     }
+}
 
-    /// Removes the files that are not kept. Returns how many these were.
-    pub(super) fn apply(&self, dir: &Path, now_ns: u64) -> io::Result<usize> {
-        let files = list(dir)?;
-        let excess = self.excess(&files, now_ns);
-        for file in excess {
-            match fs::remove_file(&file.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+/// Removes files and the folders that are empty then. Returns how many these were, and the first that
+/// could not be removed.
+pub(super) fn remove(files: &[ArchiveFile]) -> (usize, Option<Refused>) {
+    let mut removed = 0;
+    let mut refused = None;
+    for ArchiveFile { path, .. } in files {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let path = path.clone();
+                refused.get_or_insert(Refused { action: "remove", path, error });
+                continue;
             }
-            // Fails unless it was the last.
-            if let Some(folder) = file.path.parent() {
-                let _ = fs::remove_dir(folder);
-            }
+            _ => removed += 1,
         }
-        Ok(excess.len())
+        // Fails unless it was the last.
+        if let Some(folder) = path.parent() {
+            let _ = fs::remove_dir(folder);
+        }
     }
+    (removed, refused)
 }
 
 #[cfg(test)]
@@ -327,7 +369,7 @@ mod tests {
         assert_eq!(files.len(), 1);
         assert_eq!((&files[0].path, files[0].bytes), (&path, 3));
         let none = Retention { max_age: Duration::ZERO, max_bytes: 0 };
-        assert_eq!(none.apply(&dir, u64::MAX).unwrap(), 1);
+        assert_eq!(remove(none.excess(&files, Some(u64::MAX))).0, 1);
         assert!(path.with_file_name("mine.parquet").exists(), "what others made stays");
     }
 
@@ -356,9 +398,8 @@ mod tests {
             (0..5).map(|days| touch(folder.path(), day(days), 10 * days, 100)).collect();
         let there = || paths.iter().map(|path| path.exists()).collect::<Vec<_>>();
         let keep = |days: u64, max_bytes| {
-            Retention { max_age: Duration::from_hours(24 * days), max_bytes }
-                .apply(folder.path(), NOW_NS)
-                .unwrap()
+            let retention = Retention { max_age: Duration::from_hours(24 * days), max_bytes };
+            remove(retention.excess(&list(folder.path()).unwrap(), Some(NOW_NS))).0
         };
         assert_eq!(keep(30, 500), 0);
         // Of the fourth day back the last event may be no older than three days and a bit.
@@ -367,5 +408,38 @@ mod tests {
         assert_eq!(keep(30, 299), 2);
         assert_eq!(there(), [true, true, false, false, false]);
         assert!(!paths[4].parent().unwrap().exists(), "empty folders go too");
+    }
+
+    /// Not even root can list it.
+    #[cfg(unix)]
+    fn unreadable(dir: &Path) -> PathBuf {
+        let path = dir.join("kind=qseow-engine/date=2023-01-01");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        path
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_read_is_named_and_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = touch(folder.path(), NOW_NS, 0, 3);
+        let broken = unreadable(folder.path());
+        let refused = list(folder.path()).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("cannot list {}: ", broken.display())), "{refused}");
+        let (files, refused) = list_readable(folder.path());
+        assert_eq!(files.iter().map(|file| &file.path).collect::<Vec<_>>(), [&path]);
+        assert_eq!(refused.unwrap().path, broken);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_removed_does_not_keep_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] =
+            [1, 0].map(|days| touch(folder.path(), NOW_NS - days * NS_PER_DAY, 0, 3));
+        // Not even root removes a folder as a file.
+        fs::remove_file(&first).unwrap();
+        fs::create_dir(&first).unwrap();
+        let (removed, refused) = remove(&list(folder.path()).unwrap());
+        assert_eq!((removed, refused.unwrap().path, second.exists()), (1, first, false));
     }
 }

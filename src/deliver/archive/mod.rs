@@ -9,6 +9,7 @@
 //! | `writer`, `columns` | the thread that writes Parquet |
 //! | [`read`] | the files and what is staged, for whoever looks at them |
 //! | [`files`] | names, what is there already, what is too old |
+//! | `wall` | whether the clock can be believed about that |
 //!
 //! `delivered` means that the Parquet file is on the disk under its name.
 
@@ -20,6 +21,7 @@ pub mod schema;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod wall;
 mod writer;
 
 use std::future::Future;

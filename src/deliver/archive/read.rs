@@ -14,7 +14,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::record::Field;
 
 use super::columns::{Columns, properties};
-use super::files::{self, ArchiveFile, Partition};
+use super::files::{self, ArchiveFile, Partition, Refused};
 use super::record::Row;
 use super::schema::{RECEIVED_NS, Schema};
 use crate::calendar::write_date_time;
@@ -32,6 +32,9 @@ pub enum ReadError {
         /// What the system said.
         error: io::Error,
     },
+    /// A folder cannot be listed.
+    #[error(transparent)]
+    Folder(#[from] Refused),
     /// Damaged, or not a Parquet file.
     #[error(
         "{}: cannot be read as Parquet ({error}); it is damaged: move it out of the archive",
@@ -69,10 +72,14 @@ pub struct Content {
     pub bytes: u64,
 }
 
-/// The folders of an archive, the oldest first; none when it does not exist.
-pub fn partitions(dir: &Path) -> Result<BTreeMap<Partition, Content>, ReadError> {
+/// The folders of an archive, the oldest first, and the first that could not be read; none when it does
+/// not exist.
+pub fn partitions(
+    dir: &Path,
+) -> Result<(BTreeMap<Partition, Content>, Option<Refused>), ReadError> {
     let mut partitions = BTreeMap::new();
-    for file in files::list(dir).map_err(|error| ReadError::io(dir, error))? {
+    let (files, refused) = files::list_readable(dir);
+    for file in files {
         let Some(reader) = open(&file.path)? else { continue };
         let content: &mut Content = partitions.entry(file.partition).or_default();
         content.files += 1;
@@ -80,7 +87,7 @@ pub fn partitions(dir: &Path) -> Result<BTreeMap<Partition, Content>, ReadError>
         let rows = reader.metadata().file_metadata().num_rows();
         content.events += u64::try_from(rows).unwrap_or_default();
     }
-    Ok(partitions)
+    Ok((partitions, refused))
 }
 
 /// Events that wait in staging.
@@ -225,7 +232,7 @@ pub fn tail(
 /// one before.
 fn rounds(dir: &Path) -> Result<Vec<Vec<ArchiveFile>>, ReadError> {
     let mut rounds: BTreeMap<(u64, u64), Vec<ArchiveFile>> = BTreeMap::new();
-    for file in files::list(dir).map_err(|error| ReadError::io(dir, error))? {
+    for file in files::list(dir)? {
         rounds.entry((file.name.staging, file.name.first)).or_default().push(file);
     }
     let mut rounds: Vec<_> = rounds.into_values().collect();

@@ -160,11 +160,18 @@ struct Stage<'a, C, L, D: Storage> {
     disk_not_before: Duration,
     tended_at: Duration,
     writer_backoff: Backoff,
-    writer_not_before: Duration,
+    /// Rounds wait until then, for the writer or for what they need of staging.
+    round_not_before: Duration,
+    /// Whether the last failure was that of beginning a round.
+    begin_failed: bool,
+    /// How far staging was when it was opened, until a round has begun.
+    found_next: Option<u64>,
     /// Batches that are in memory only.
     held: VecDeque<Held>,
     /// What the writer has of this round.
     written: Vec<Written>,
+    /// How many events these are.
+    handed: u64,
     /// When it got the first of it.
     begun_at: Duration,
     /// How large the files of the round are.
@@ -194,9 +201,12 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
             disk_not_before: Duration::ZERO,
             tended_at: Duration::ZERO,
             writer_backoff: Backoff::new(BACKOFF_MAX, seed),
-            writer_not_before: Duration::ZERO,
+            round_not_before: Duration::ZERO,
+            begin_failed: false,
+            found_next: None,
             held: VecDeque::new(),
             written: Vec::new(),
+            handed: 0,
             begun_at: Duration::ZERO,
             bytes: 0,
             sent_bytes: 0,
@@ -250,41 +260,70 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
     fn hurry(&mut self) {
         self.open = false;
         self.disk_backoff.hurry();
-        self.disk_not_before = Duration::ZERO;
+        // A last attempt, and none of either after that one.
+        (self.disk_not_before, self.round_not_before) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// Whether nothing is left to wait for once the queue has ended.
     fn may_end(&self) -> bool {
         let staged = self.spool.as_ref().is_some_and(|spool| spool.events() > 0);
         // What cannot be written now is written by the next run.
-        self.held.is_empty() && (!staged || self.writer_backoff.failing())
+        let failing = self.round == Round::None && self.writer_backoff.failing();
+        self.held.is_empty() && (!staged || failing)
     }
 
     /// Does what is due, a little at a time. Whether there may be more.
     async fn work(&mut self) -> bool {
         let now = self.clock.now();
-        if now < self.disk_not_before {
-            return false;
-        }
-        let done = match self.spool {
-            None => self.begin().await.map(|()| true),
-            Some(_) if now >= self.tended_at + self.staging.sync_interval => self.tend().await,
-            Some(_) => self.step().await,
-        };
+        let [may_stage, may_move] =
+            [self.disk_not_before, self.round_not_before].map(|at| at <= now);
+        let staged = if may_stage { self.stage(now).await } else { Ok(false) };
+        // Also when nothing can be staged: the end of the round may be what makes room.
+        let moved = if may_move { self.move_on().await } else { Ok(false) };
         if let Some(spool) = &mut self.spool {
             self.books.look_at(spool);
         }
-        match done {
-            Ok(worked) => {
-                self.disk_backoff.reset();
-                worked
+        let now = self.clock.now();
+        if let Err(error) = &staged {
+            self.books.blocked(now, error);
+            self.disk_not_before = now + self.disk_backoff.wait(None);
+        }
+        if let Err(error) = &moved {
+            self.books.blocked(now, error);
+            self.round_not_before = now + self.disk_backoff.wait(None);
+        }
+        if let (true, true, Ok(_), Ok(_)) = (may_stage, may_move, &staged, &moved) {
+            self.disk_backoff.reset();
+            if self.held.is_empty() {
+                self.books.unblocked();
             }
-            Err(error) => {
-                let now = self.clock.now();
-                self.books.spool_trouble(now, &error);
-                self.disk_not_before = now + self.disk_backoff.wait(None);
-                false
-            }
+        }
+        staged.unwrap_or(false) || moved.unwrap_or(false)
+    }
+
+    /// Brings what comes to staging.
+    async fn stage(&mut self, now: Duration) -> Result<bool, SpoolError> {
+        match self.spool {
+            None => self.begin().await.map(|()| true),
+            Some(_) if now >= self.tended_at + self.staging.sync_interval => self.tend().await,
+            Some(_) => match self.push().await {
+                Err(SpoolError::Full { .. }) if !self.written.is_empty() => {
+                    // The end of the round makes room.
+                    self.full = true;
+                    Ok(false)
+                }
+                pushed => pushed,
+            },
+        }
+    }
+
+    /// Brings what is staged to files.
+    async fn move_on(&mut self) -> Result<bool, SpoolError> {
+        match self.round {
+            Round::None => Ok(self.begin_round()),
+            Round::Open if self.is_due() => self.complete().await,
+            Round::Open => self.write().await,
+            Round::Begins | Round::Completes => Ok(false),
         }
     }
 
@@ -292,6 +331,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
         let Spooling { disk, settings, .. } = self.staging.clone();
         let (spool, found) = Spool::open(disk, settings).await?;
         self.books.found(&found);
+        self.found_next = Some(found.mark.next);
         self.spool = Some(spool);
         Ok(())
     }
@@ -303,24 +343,6 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
         spool.tend(now_ns).await?;
         self.tended_at = self.clock.now();
         Ok(true)
-    }
-
-    async fn step(&mut self) -> Result<bool, SpoolError> {
-        let staged = match self.push().await {
-            Err(SpoolError::Full { .. }) if !self.written.is_empty() => {
-                // The end of the round makes room.
-                self.full = true;
-                false
-            }
-            pushed => pushed?,
-        };
-        let moved = match self.round {
-            Round::None => self.begin_round(),
-            Round::Open if self.is_due() => self.complete().await?,
-            Round::Open => self.write().await?,
-            Round::Begins | Round::Completes => false,
-        };
-        Ok(staged || moved)
     }
 
     /// Stages the batch that is held first.
@@ -337,7 +359,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
                 self.books.spooled(held.events);
                 self.recycle(held);
             }
-            Err(SpoolError::TooLong { limit }) => self.cut(held, limit),
+            Err(SpoolError::TooLong { limit }) => self.cut(held, limit)?,
             Err(error) => {
                 self.held.push_front(held);
                 return Err(error);
@@ -347,14 +369,20 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
     }
 
     /// A batch is too long for staging. A single event that will never fit is lost.
-    fn cut(&mut self, held: Held, limit: u64) {
+    fn cut(&mut self, held: Held, limit: u64) -> Result<(), SpoolError> {
+        let error = SpoolError::TooLong { limit };
         if let Some(halves) = held.halves() {
             halves.into_iter().rev().for_each(|half| self.held.push_front(half));
+        } else if limit < self.staging.settings.max_bytes {
+            // A disk that is nearly full may have more room later.
+            self.held.push_front(held);
+            return Err(error);
         } else {
-            self.books.spool_trouble(self.clock.now(), &SpoolError::TooLong { limit });
+            self.books.spool_trouble(self.clock.now(), &error);
             self.books.lost(LossReason::SpoolFull, &held);
         }
         self.recycle(held);
+        Ok(())
     }
 
     fn recycle(&mut self, held: Held) {
@@ -366,11 +394,13 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
     /// Lets the writer begin when there is something for it to do.
     fn begin_round(&mut self) -> bool {
         let Some(spool) = &self.spool else { return false };
-        if spool.unread_events() == 0 || self.clock.now() < self.writer_not_before {
+        if spool.unread_events() == 0 {
             return false;
         }
         let staging = self.staging.settings.folder.clone();
-        let next = spool.mark().next;
+        // Numbers that were given since the start say nothing about what had been forgotten by then.
+        // Files that this run has made have them.
+        let next = self.found_next.unwrap_or(spool.mark().next);
         let began = self.link.commands.try_send(Command::Begin { staging, next }).is_ok();
         if began {
             self.round = Round::Begins;
@@ -389,6 +419,7 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
         }
         let (sequence, events, oldest_ns) = (record.sequence, record.events, record.oldest_ns);
         self.written.push(Written { sequence, events, oldest_ns });
+        self.handed += u64::from(events);
         place.send(Command::Write(record));
         Ok(true)
     }
@@ -401,7 +432,9 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
         self.clock.now() >= self.begun_at + self.roll.interval
             || self.bytes >= self.roll.bytes
             || self.full
-            || spool.bytes() >= spool.record_bytes() * FULL_EIGHTHS
+            // Of a backlog, half at a time: rather a few large files than one for each batch.
+            || (spool.bytes() >= spool.record_bytes() * FULL_EIGHTHS
+                && 2 * self.handed >= spool.events())
             || (!self.open && spool.unread_events() == 0)
     }
 
@@ -420,16 +453,26 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
 
     fn settle(&mut self, answer: Result<Done, WriterError>) {
         match answer {
-            Ok(Done::Begun) => self.round = Round::Open,
+            Ok(Done::Begun) => self.begun(),
             Ok(Done::Written(bytes)) => self.bytes = bytes,
             Ok(Done::Completed(completed)) => self.completed(completed),
             Err(error) => self.failed(&error),
         }
     }
 
+    fn begun(&mut self) {
+        self.round = Round::Open;
+        self.found_next = None;
+        // Another failure is over when a round is completed.
+        if std::mem::take(&mut self.begin_failed) {
+            self.books.works();
+        }
+    }
+
     fn completed(&mut self, completed: Completed) {
         self.round = Round::Open;
         self.full = false;
+        self.handed = 0;
         self.writer_backoff.reset();
         self.books.works();
         self.bytes = 0;
@@ -457,12 +500,14 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
 
     /// The round has failed: its records are read again.
     fn failed(&mut self, error: &WriterError) {
+        self.begin_failed = self.round == Round::Begins;
         self.round = Round::None;
         self.full = false;
+        self.handed = 0;
         self.bytes = 0;
         self.books.unavailable(&error.to_string());
         self.books.retried();
-        self.writer_not_before = self.clock.now() + self.writer_backoff.wait(None);
+        self.round_not_before = self.clock.now() + self.writer_backoff.wait(None);
         for record in std::mem::take(&mut self.written) {
             if let Some(spool) = &mut self.spool {
                 spool.unread(record.sequence);
@@ -473,16 +518,19 @@ impl<'a, C: Clock, L: FnMut(u64, u64), D: Storage + Clone> Stage<'a, C, L, D> {
     /// How long nothing is to do unless a batch or an answer comes. `None`: until then.
     fn timer(&self) -> Option<Duration> {
         let now = self.clock.now();
-        if now < self.disk_not_before {
-            return Some(self.disk_not_before.saturating_sub(now));
-        }
-        let spool = self.spool.as_ref()?;
-        let tend = (spool.bytes() > 0).then(|| self.tended_at + self.staging.sync_interval);
-        let roll = (self.round == Round::Open && !self.written.is_empty())
-            .then(|| self.begun_at + self.roll.interval);
-        let begin = (self.round == Round::None && spool.unread_events() > 0)
-            .then_some(self.writer_not_before);
-        let wake = [tend, roll, begin].into_iter().flatten().min()?;
+        let disk = (now < self.disk_not_before).then_some(self.disk_not_before);
+        let spool = self.spool.as_ref();
+        let tend = spool
+            .filter(|spool| spool.bytes() > 0)
+            .map(|_| (self.tended_at + self.staging.sync_interval).max(self.disk_not_before));
+        let unread = spool.is_some_and(|spool| spool.unread_events() > 0);
+        let round = match self.round {
+            Round::Open if now < self.round_not_before => Some(self.round_not_before),
+            Round::Open if !self.written.is_empty() => Some(self.begun_at + self.roll.interval),
+            Round::None if unread => Some(self.round_not_before),
+            _ => None,
+        };
+        let wake = [disk, tend, round].into_iter().flatten().min()?;
         Some(wake.saturating_sub(now))
     }
 

@@ -12,6 +12,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -22,6 +23,7 @@ use super::columns::{Columns, properties};
 use super::files::{self, Covered, Name, Partition, Retention, UNFINISHED};
 use super::record::Row;
 use super::schema::Schema;
+use super::wall::{Suspicion, Wall};
 use crate::deliver::spool::Record;
 
 /// Rows are kept in memory up to so many bytes, over all files; then those of the file with the most
@@ -35,6 +37,10 @@ const RATIO: usize = 8;
 /// Open files. Of one day there are as many as kinds; a backlog of days is archived in more than one
 /// round.
 const FILES_MAX: usize = 64;
+
+/// A round takes a day at most (`rollInterval`), and some time to be completed: what another process
+/// has not finished after this is left over.
+const UNFINISHED_MAX: Duration = Duration::from_hours(48);
 
 /// Where the number of a staging folder stands in it.
 const STAGING: &str = "archive-id";
@@ -76,6 +82,9 @@ pub(super) enum WriterError {
     /// The system refuses.
     #[error("cannot {action} {}: {error}", path.display())]
     Io { action: &'static str, path: PathBuf, error: io::Error },
+    /// The system refuses.
+    #[error(transparent)]
+    Refused(#[from] files::Refused),
     /// The system refuses, or a file would be too large for the format.
     #[error("cannot write {}: {error}", path.display())]
     Parquet { path: PathBuf, error: ParquetError },
@@ -139,6 +148,7 @@ impl Part {
 pub(super) struct Writer {
     dir: PathBuf,
     retention: Retention,
+    wall: Wall,
     /// The number of the staging folder.
     staging: u64,
     covered: Covered,
@@ -153,6 +163,7 @@ impl Writer {
         Self {
             dir,
             retention,
+            wall: Wall::default(),
             staging: 0,
             covered: Covered::default(),
             parts: BTreeMap::new(),
@@ -167,6 +178,7 @@ impl Writer {
         mut commands: mpsc::Receiver<Command>,
         answers: &mpsc::UnboundedSender<Result<Done, WriterError>>,
     ) {
+        self.retain();
         let mut failed = false;
         while let Some(command) = commands.blocking_recv() {
             failed &= !matches!(command, Command::Begin { .. });
@@ -197,7 +209,8 @@ impl Writer {
     fn begin(&mut self, staging: &Path, next: u64) -> Result<(), WriterError> {
         let unfinished = self.dir.join(UNFINISHED);
         files::make_folder(&unfinished).map_err(WriterError::io("make the folder", &unfinished))?;
-        let there = files::list(&self.dir).map_err(WriterError::io("list", &self.dir))?;
+        // What is in files must be known for certain: it is not to be archived twice.
+        let there = files::list(&self.dir)?;
         let path = staging.join(STAGING);
         self.staging = match read_number(&path).map_err(WriterError::io("read", &path))? {
             Some(number) => number,
@@ -221,16 +234,28 @@ impl Writer {
             let folder = self.dir.join(file.partition.folder());
             files::sync_folder(&folder).map_err(WriterError::io("sync", &folder))?;
         }
-        // What a crash has left.
+        self.clear(&unfinished)?;
+        self.retain();
+        Ok(())
+    }
+
+    /// Removes what a crash has left, of this process's files and of others' that are gone.
+    fn clear(&self, unfinished: &Path) -> Result<(), WriterError> {
         let prefix = format!("{:016x}-", self.staging);
-        let left = fs::read_dir(&unfinished).map_err(WriterError::io("list", &unfinished))?;
+        let left = fs::read_dir(unfinished).map_err(WriterError::io("list", unfinished))?;
         for entry in left.flatten() {
+            let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                let path = entry.path();
                 fs::remove_file(&path).map_err(WriterError::io("remove", &path))?;
+                continue;
+            }
+            let modified = entry.metadata().and_then(|about| about.modified());
+            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+            // It is in nobody's way if it cannot be removed.
+            if age.is_some_and(|age| age > UNFINISHED_MAX) && fs::remove_file(&path).is_ok() {
+                tracing::info!("{}: removed; nobody has worked on it for days", path.display());
             }
         }
-        self.retain();
         Ok(())
     }
 
@@ -301,15 +326,35 @@ impl Writer {
     }
 
     /// Removes what is older or more than is wanted.
-    fn retain(&self) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    fn retain(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ns = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
-        match self.retention.apply(&self.dir, now_ns) {
-            Ok(0) => {}
-            Ok(files) => tracing::info!(files, "{}: removed old files", self.dir.display()),
-            Err(error) => {
-                tracing::warn!("{}: cannot remove old files: {error}", self.dir.display());
-            }
+        self.retain_at(Instant::now(), now_ns);
+    }
+
+    pub(super) fn retain_at(&mut self, now: Instant, wall_ns: u64) {
+        let dir = self.dir.display();
+        let (files, unread) = files::list_readable(&self.dir);
+        let all_old = files.last().is_some_and(|last| self.retention.is_old(last, wall_ns));
+        match self.wall.look(now, wall_ns, all_old) {
+            None => {}
+            Some(Suspicion::Jumped(by)) => tracing::error!(
+                hours = by.as_secs() / 3600,
+                "{dir}: the system's clock has jumped, or the machine was suspended; for 24 hours no files \
+                 are removed for their age, those over maxBytes still are; see that the clock is right"
+            ),
+            Some(Suspicion::AllOld) => tracing::warn!(
+                "{dir}: every file is older than maxAge; for 24 hours none is removed for its age; is the \
+                 clock right?"
+            ),
+        }
+        let believed = self.wall.is_believed(now).then_some(wall_ns);
+        let (removed, kept) = files::remove(self.retention.excess(&files, believed));
+        if removed > 0 {
+            tracing::info!(files = removed, "{dir}: removed old files");
+        }
+        for refused in [unread, kept].into_iter().flatten() {
+            tracing::warn!("{dir}: not all old files could be removed: {refused}");
         }
     }
 

@@ -49,6 +49,8 @@ pub(in crate::deliver) struct Books {
     counts: DeliverCounts,
     /// Why it does not work at the moment.
     trouble: Option<String>,
+    /// Why nothing can be staged at the moment.
+    blocked: Option<String>,
     refusals: RateLimited,
     spool_errors: RateLimited,
     refused_unlogged: u64,
@@ -60,6 +62,7 @@ impl Books {
             ledger,
             counts: DeliverCounts::default(),
             trouble: None,
+            blocked: None,
             refusals: RateLimited::new(),
             spool_errors: RateLimited::new(),
             refused_unlogged: 0,
@@ -202,15 +205,19 @@ impl Books {
         let news = self.trouble.as_deref() != Some(reason);
         if news {
             self.trouble = Some(reason.to_owned());
-            self.ledger.last_error.set(self.trouble.clone());
+            self.show();
         }
         news
+    }
+
+    fn show(&self) {
+        self.ledger.last_error.set(self.trouble.as_ref().or(self.blocked.as_ref()).cloned());
     }
 
     /// Notes that the destination works.
     pub fn works(&mut self) {
         if self.trouble.take().is_some() {
-            self.ledger.last_error.set(None);
+            self.show();
             tracing::info!(destination = self.ledger.name, "the destination works again");
         }
     }
@@ -228,6 +235,23 @@ impl Books {
                 suppressed,
                 "the spool: {error}; what cannot be written is kept while memory lasts"
             );
+        }
+    }
+
+    /// Notes that the spool cannot be used, and that events have no other way.
+    pub fn blocked(&mut self, now: Duration, error: &SpoolError) {
+        self.spool_trouble(now, error);
+        let reason = format!("the spool: {error}");
+        if self.blocked.as_ref() != Some(&reason) {
+            self.blocked = Some(reason);
+            self.show();
+        }
+    }
+
+    /// Notes that the spool can be used.
+    pub fn unblocked(&mut self) {
+        if self.blocked.take().is_some() {
+            self.show();
         }
     }
 }

@@ -101,6 +101,23 @@ mod tests {
         assert_eq!(transport.sent_bytes(), 16);
     }
 
+    #[test]
+    fn another_writer_is_told_so_and_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.ndjson");
+        let [first, second] = [(); 2].map(|()| NdjsonTransport::new(PlainDisk, &path));
+        block_on(async {
+            assert_eq!(first.send(Bytes::from("{}\n"), 1).await, Outcome::Delivered);
+            let refused = second.send(Bytes::from("{}\n"), 1).await;
+            let Outcome::Unavailable { reason, .. } = refused else { panic!("{refused:?}") };
+            let wanted = format!("ndjson.path {}: another process writes", path.display());
+            assert!(reason.starts_with(&wanted), "{reason}");
+            drop(first);
+            assert_eq!(second.send(Bytes::from("{}\n"), 1).await, Outcome::Delivered);
+        });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n{}\n");
+    }
+
     /// A disk on which every other append stops half-way.
     #[derive(Default)]
     struct Torn(Cell<u32>);

@@ -41,6 +41,11 @@ fn parse(name: &str) -> Option<SpoolMark> {
     parts.next().is_none().then_some(mark)
 }
 
+/// Whether a file is what is left of a segment.
+pub(super) fn is_name(name: &str) -> bool {
+    parse(name).is_some()
+}
+
 impl<D: Storage> Spool<D> {
     /// Removes a segment of which nothing is handed out, and counts what goes with it. When this
     /// fails, the segment is as it was, or gone and counted.

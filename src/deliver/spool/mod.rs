@@ -130,9 +130,10 @@ impl Lost {
 /// Why a spool cannot be used, or not at the moment.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Another process has it.
+    /// Another process has it, or had it since this one began.
     #[error(
-        "{}: another process uses this spool; stop it, or give each its own ringside.spool.dir",
+        "{}: another process uses this spool, or has used it since this one started; stop the other \
+         one and restart this one, or give each its own ringside.spool.dir",
         folder.display()
     )]
     Locked {

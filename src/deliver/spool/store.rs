@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 
-use super::gone::Cause;
+use super::gone::{self, Cause};
 use super::ranges::Ranges;
 use super::read::Window;
 use super::record;
@@ -373,6 +373,10 @@ impl<D: Storage> Spool<D> {
         let made = self.disk.create_folder(folder).await;
         made.map_err(|error| SpoolError::io("make the folder", folder, error))?;
         self.take_lock().await?;
+        if let Err(error) = self.expect_nothing().await {
+            self.lock = None;
+            return Err(error);
+        }
         let path = self.path(ABOUT);
         match self.disk.create(&path).await {
             Ok(mut file) => {
@@ -387,6 +391,19 @@ impl<D: Storage> Spool<D> {
         if let Some(parent) = self.settings.folder.parent().filter(|p| !p.as_os_str().is_empty()) {
             let synced = self.disk.sync_folder(parent).await;
             synced.map_err(|error| SpoolError::io("sync", parent, error))?;
+        }
+        Ok(())
+    }
+
+    /// There was no folder when this began. If events were numbered in it since, somebody else did, and
+    /// this spool's numbers mean others.
+    async fn expect_nothing(&self) -> Result<(), SpoolError> {
+        let folder = &self.settings.folder;
+        let listed = self.disk.list(folder).await;
+        let files = listed.map_err(|error| SpoolError::io("list", folder, error))?;
+        let is_taken = |name: &str| segment::parse_name(name).is_some() || gone::is_name(name);
+        if files.iter().any(|file| is_taken(&file.name)) {
+            return Err(SpoolError::Locked { folder: folder.clone() });
         }
         Ok(())
     }

@@ -237,6 +237,44 @@ fn one_process_at_a_time() {
     assert_eq!(open(&disk, MANY).1.events, 1);
 }
 
+/// Both begin before there is a folder. What the first one has numbered is not numbered again, whether
+/// it is still there or done with.
+#[test]
+fn one_process_after_another_in_a_folder_that_was_not_there() {
+    for all_done in [false, true] {
+        let disk = FaultyDisk::new(1);
+        let [(mut first, _), (mut second, _)] = [open(&disk, MANY), open(&disk, MANY)];
+        push(&mut first, 0, 3);
+        if all_done {
+            read(&mut first).unwrap();
+            first.acknowledge(0);
+        }
+        at_once(first.close()).unwrap();
+        drop(first);
+        for _ in 0..2 {
+            let refused = at_once(second.push(b"a\n", 1, 1, 1));
+            assert!(matches!(refused, Err(SpoolError::Locked { .. })), "{refused:?}");
+        }
+        let (_, found) = open(&disk, MANY);
+        assert_eq!((found.events, found.mark.next), (if all_done { 0 } else { 3 }, 3));
+    }
+}
+
+/// What fails on the way in does not lock this process out.
+#[test]
+fn moving_in_may_be_tried_again() {
+    for step in 0..12 {
+        let disk = FaultyDisk::new(1);
+        let (mut spool, _) = open(&disk, MANY);
+        disk.fail_in(Some(step));
+        if at_once(spool.push(b"a\n", 1, 1, 1)).is_err() {
+            disk.fail_in(None);
+            at_once(spool.push(b"a\n", 1, 1, 1)).unwrap();
+        }
+        assert_eq!(spool.events(), 1, "step {step}");
+    }
+}
+
 #[test]
 fn what_was_dropped_is_known_to_the_next_start() {
     let disk = FaultyDisk::new(1);
