@@ -62,7 +62,9 @@ fn is_usable(loaded: &Loaded, host: bool) -> bool {
     }
     // They are among what is found on this machine.
     if !host {
-        unreadable.iter().for_each(|finding| eprintln!("{finding}"));
+        for finding in &unreadable {
+            eprintln!("{finding}");
+        }
     }
     false
 }

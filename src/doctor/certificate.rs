@@ -3,11 +3,11 @@
 //! Of a certificate only the end of its validity is looked at; whether it is trusted is for the
 //! connection to find out.
 
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -55,13 +55,13 @@ impl PemFile {
     /// What is wrong with it if it cannot be read.
     #[must_use]
     pub fn unreadable(&self) -> Option<Finding> {
-        self.read().err()
+        fs::read(&self.path).err().map(|error| self.refused(&error))
     }
 
     pub(super) fn examine(&self) -> Finding {
-        let pem = match self.read() {
+        let pem = match fs::read(&self.path) {
             Ok(pem) => pem,
-            Err(finding) => return finding,
+            Err(error) => return self.refused(&error),
         };
         let shown = self.path.display().to_string();
         let finding = match self.holds {
@@ -79,12 +79,10 @@ impl PemFile {
         finding.at(&self.place)
     }
 
-    fn read(&self) -> Result<Vec<u8>, Finding> {
-        fs::read(&self.path).map_err(|error| {
-            let what = format!("{}: {error}", self.path.display());
-            let hint = "name a file that the user that Ringside runs as may read";
-            Finding::error(TOPIC, what, hint).at(&self.place)
-        })
+    fn refused(&self, error: &io::Error) -> Finding {
+        let what = format!("{}: {error}", self.path.display());
+        let hint = "name a file that the user that Ringside runs as may read";
+        Finding::error(TOPIC, what, hint).at(&self.place)
     }
 }
 
