@@ -7,7 +7,7 @@ use ringside::appenders::{Expected, check};
 
 fuzz_target!(|bytes: &[u8]| {
     let host = "ringside".parse().ok();
-    let expected = Expected { host, ports: [9997, 9996], ports_known: false, folder: None };
+    let expected = Expected { host, ports: [9997, 9996], ports_known: [false; 2], folder: None };
     let checked = check(bytes, &expected);
     assert!(!checked.findings.is_empty() || !checked.sent.is_empty());
     for finding in checked.findings {
