@@ -4,6 +4,7 @@
 //! full, which takes an outage of many intervals, counts are kept and written later, and states of the
 //! moment are left out.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -51,12 +52,33 @@ pub struct Sources {
     pub sockets: Box<dyn Sockets>,
 }
 
+impl Sources {
+    /// The state of a listener's queue. What is the most since the last time begins anew.
+    fn queue(&self, listener: Listener, collectors: &[Collector]) -> QueueState {
+        let latency = &self.latency.batch[listener as usize];
+        let [user, log] = self.ledger.snapshot().listeners;
+        QueueState {
+            counts: match listener {
+                Listener::UserEvents => user,
+                Listener::LogEvents => log,
+            },
+            latency: latency.snapshot(),
+            latency_max_ns: latency.take_max_ns(),
+            running: collectors.iter().map(|it| it.take_most_leases(listener)).sum(),
+            rate_limit_current: self.sockets.rate_limit_current(listener),
+            backpressure: self.sockets.backpressure(listener),
+        }
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Writer {
     settings: Settings,
     collectors: Vec<Collector>,
     sources: Sources,
+    /// What the first points begin with. Events may come before the deliver thread has begun.
+    queues: [QueueState; Listener::COUNT],
 }
 
 impl Writer {
@@ -64,7 +86,12 @@ impl Writer {
     #[must_use]
     pub fn new(settings: Settings, shards: usize, sources: Sources) -> (Self, Vec<Tally>) {
         let (tallies, collectors) = settings.tallies(shards);
-        (Self { settings, collectors, sources }, tallies)
+        (Self::of(settings, collectors, sources), tallies)
+    }
+
+    fn of(settings: Settings, collectors: Vec<Collector>, sources: Sources) -> Self {
+        let queues = Listener::ALL.map(|listener| sources.queue(listener, &collectors));
+        Self { settings, collectors, sources, queues }
     }
 
     /// Writes points until all shards have ended and every point has an outcome. Runs on the deliver
@@ -111,7 +138,7 @@ struct Points {
     counts: Counts,
     /// When `counts` leave; `None` while they are empty.
     counts_due: Option<Duration>,
-    queues: [Option<QueueState>; Listener::COUNT],
+    queues: [QueueState; Listener::COUNT],
     queues_due: [Duration; Listener::COUNT],
     uptime_due: Duration,
     errors: Option<Errors>,
@@ -119,8 +146,8 @@ struct Points {
 
 impl Points {
     fn new(writer: Writer, outlet: Option<Outlet>) -> Self {
-        let Writer { mut settings, collectors, sources } = writer;
-        let mut points = Self {
+        let Writer { mut settings, collectors, sources, queues } = writer;
+        Self {
             queues_due: [0, 1]
                 .map(|i| settings.queues[i].as_ref().map_or(Duration::MAX, |q| q.every)),
             uptime_due: settings
@@ -135,10 +162,8 @@ impl Points {
             host: host_name(),
             counts: Counts::default(),
             counts_due: None,
-            queues: [None, None],
-        };
-        points.queues = Listener::ALL.map(|listener| Some(points.state(listener)));
-        points
+            queues,
+        }
     }
 
     async fn write_all(mut self, clock: &SystemClock) {
@@ -211,10 +236,10 @@ impl Points {
         if self.outlet.as_ref().is_none_or(|outlet| !outlet.sender.has_room()) {
             return;
         }
-        let now = self.state(listener);
-        let before = self.queues[listener as usize].replace(now.clone());
+        let now = self.sources.queue(listener, &self.collectors);
+        let before = mem::replace(&mut self.queues[listener as usize], now.clone());
         let settings = &self.settings.queues[listener as usize];
-        if let (Some(outlet), Some(settings), Some(before)) = (&mut self.outlet, settings, before) {
+        if let (Some(outlet), Some(settings)) = (&mut self.outlet, settings) {
             let fields = queue::fields(settings, &before, &now);
             outlet.write(&queue::point(settings, listener, &self.host, fields), wall_ns);
         }
@@ -247,23 +272,6 @@ impl Points {
                 }
             }
             errors.written(now);
-        }
-    }
-
-    fn state(&self, listener: Listener) -> QueueState {
-        let Sources { ledger, latency, sockets } = &self.sources;
-        let latency = &latency.batch[listener as usize];
-        let [user, log] = ledger.snapshot().listeners;
-        QueueState {
-            counts: match listener {
-                Listener::UserEvents => user,
-                Listener::LogEvents => log,
-            },
-            latency: latency.snapshot(),
-            latency_max_ns: latency.take_max_ns(),
-            running: self.collectors.iter().map(|it| it.take_most_leases(listener)).sum(),
-            rate_limit_current: sockets.rate_limit_current(listener),
-            backpressure: sockets.backpressure(listener),
         }
     }
 }
@@ -368,6 +376,7 @@ mod tests {
     use crate::counters::queue::QueueSettings;
     use crate::counters::tally::{TallySettings, pair};
     use crate::deliver::batch::BatchReceiver;
+    use crate::observe::ledger::ReceiveCounts;
 
     #[derive(Debug)]
     struct NoSockets;
@@ -416,6 +425,14 @@ mod tests {
 
     /// Points of two shards into a queue that nobody sends from.
     fn bench(version: Version) -> (Points, Vec<Tally>, BatchReceiver) {
+        bench_after(version, |_| {})
+    }
+
+    /// The same, with something that happens before the writer begins.
+    fn bench_after(
+        version: Version,
+        before: impl FnOnce(&Ledger),
+    ) -> (Points, Vec<Tally>, BatchReceiver) {
         let ledger = Arc::new(Ledger::new(1, 2, &[]).with_own_points(DESTINATION));
         let (mut senders, batches) = batch::queue(1);
         let outlet = Outlet {
@@ -430,7 +447,8 @@ mod tests {
         let sources = Sources { ledger, latency: Arc::default(), sockets: Box::new(NoSockets) };
         let tally = TallySettings { received: true, rejected: true, every: EVERY };
         let (tallies, collectors) = (0..2).map(|_| pair(tally)).unzip();
-        let writer = Writer { settings: settings(), collectors, sources };
+        let writer = Writer::of(settings(), collectors, sources);
+        before(&writer.sources.ledger);
         (Points::new(writer, Some(outlet)), tallies, batches)
     }
 
@@ -465,6 +483,17 @@ mod tests {
             points.turn(Duration::from_secs(9), 9, false);
             assert!(lines(&mut batches).is_empty(), "counts are written once");
         }
+    }
+
+    #[test]
+    fn what_comes_before_the_writer_begins_is_in_its_first_point() {
+        let (mut points, _tallies, mut batches) = bench_after(Version::V1, |ledger| {
+            let receive = ReceiveCounts { received: 7, handed: 7, ..Default::default() };
+            ledger.receivers[0][Listener::LogEvents as usize].publish(&receive);
+        });
+        points.turn(EVERY, 1, false);
+        let lines = lines(&mut batches);
+        assert!(lines.iter().any(|line| line.contains("messages_received=7,")), "{lines:?}");
     }
 
     #[test]
